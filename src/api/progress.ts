@@ -1,0 +1,30 @@
+/**
+ * Long operations answer with NDJSON (`application/x-ndjson`), one `ProgressEvent<Result>` a line: any number of
+ * `progress` and `warning`, then exactly one `success` or `error`. The status is 200 even if the last line is an error.
+ */
+import type { ErrorObject } from "../errors.ts";
+
+/** Work in flight. A consumer shows the newest one of each `id`. */
+export interface Progress {
+  readonly type: "progress";
+  /** What is worked on: a digest, a file name, an engine's name. */
+  readonly id: string;
+  /** Such as `copying`, `downloading`, `installing`, `loading`, `verifying`. */
+  readonly phase: string;
+  readonly done_bytes: number | null;
+  readonly total_bytes: number | null;
+}
+
+export interface Warning {
+  readonly type: "warning";
+  readonly message: string;
+}
+
+export type ProgressEvent<Result> =
+  | Progress
+  | Warning
+  | { readonly type: "success"; readonly result: Result }
+  | { readonly type: "error"; readonly error: ErrorObject };
+
+/** What an operation calls while it works. */
+export type ProgressListener = (event: Progress | Warning) => void;

@@ -1,0 +1,138 @@
+/**
+ * What an engine must tell Tug. Adding an engine is adding a folder under `backends/` that exports one `Backend`.
+ *
+ * Values and interfaces only: nothing here does I/O.
+ */
+
+import type { Bundle, ModelFormat } from "../store/bundle.ts";
+
+export type { Bundle, ModelFormat };
+
+/** What a worker was started to do; it is part of the worker's identity. */
+export type Mode = "completion" | "embedding" | "reranking";
+
+/** Settings that shape the process. Two workers with different ones are two workers. */
+export interface WorkerSettings {
+  /** Tokens; -1 is the model's own maximum; undefined leaves it to the bundle, then to the engine. */
+  readonly contextTokens?: number | undefined;
+  /** llama.cpp `--reasoning-budget`: -1 unlimited, 0 none. */
+  readonly reasoningBudget?: number | undefined;
+  /** Extra engine flags, verbatim, already split into words. */
+  readonly runtimeFlags: readonly string[];
+  readonly draft?: DraftSettings | undefined;
+}
+
+/** Speculative decoding. */
+export interface DraftSettings {
+  /** Absolute path of the draft model. */
+  readonly model: string;
+  readonly maxTokens?: number | undefined;
+  readonly minProbability?: number | undefined;
+}
+
+/** An engine on this machine. Persisted as `install.json` beside it. */
+export interface Installation {
+  readonly backend: string;
+  readonly version: string;
+  /** cpu, cuda, rocm, vulkan, metal. */
+  readonly variant: string;
+  /** Which source served it: path, github, apt, oci. */
+  readonly source: string;
+  /** The directory that holds it; removing it uninstalls. For `path` the user's own directory, never removed. */
+  readonly directory: string;
+  /** argv prefix: the program and what must precede the engine's own arguments (a loader, say). Absolute paths. */
+  readonly command: readonly string[];
+  /** RFC 3339. */
+  readonly installedAt: string;
+}
+
+export interface ArgsInput {
+  readonly bundle: Bundle;
+  readonly mode: Mode;
+  readonly settings: WorkerSettings;
+  /** The unix socket the engine must listen on. */
+  readonly socket: string;
+  /** Logical processors that the worker may use. */
+  readonly cores: number;
+  readonly platform: NodeJS.Platform;
+}
+
+/** The engine's own arguments, without `Installation.command`. */
+export interface EngineCommand {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export interface ExitFacts {
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+  /** The end of stderr, at most 64 KiB. */
+  readonly stderrTail: string;
+}
+
+/** One sentence for people, made of an engine's log. */
+export interface ExitReason {
+  readonly reason: string;
+  readonly hint?: string | undefined;
+}
+
+export type Gpu = "none" | "cuda" | "rocm" | "vulkan" | "metal";
+
+/** What each install source needs to know of an engine. A source an engine does not name cannot install it. */
+export interface InstallRecipe {
+  /** An executable of the user's own. */
+  readonly path?: {
+    /** Environment variables that name the file or its directory, first set wins. */
+    readonly environment: readonly string[];
+    readonly executable: string;
+  };
+  /** Release assets on GitHub. */
+  readonly github?: {
+    readonly repository: string;
+    /** The tag known to work, installed unless a version is asked for. */
+    readonly version: string;
+    /** Asset file names to try in order, for this machine and variant; empty if there is none. */
+    assets(machine: Machine, gpu: Gpu, version: string): readonly string[];
+    readonly executable: string;
+  };
+  /** Debian packages, unpacked into one flat directory. */
+  readonly apt?: {
+    packages(gpu: Gpu): readonly string[];
+    /** The suite to fall back to where the host's own suites lack `mainPackage`. */
+    readonly suite: string;
+    readonly mainPackage: string;
+    /** Globs (relative to the unpacked tree) of the files that go into the flat directory. */
+    readonly files: readonly string[];
+    readonly executable: string;
+  };
+}
+
+export interface Machine {
+  readonly platform: NodeJS.Platform;
+  readonly arch: NodeJS.Architecture;
+}
+
+export interface Backend {
+  readonly name: string;
+  readonly formats: readonly ModelFormat[];
+  readonly modes: readonly Mode[];
+  readonly recipe: InstallRecipe;
+  /** Path that answers 200 once the worker can serve. */
+  readonly readinessPath: string;
+  /** Pure. Throws `usage` for a setting the engine cannot honour. */
+  args(input: ArgsInput): EngineCommand;
+  /** Pure. Turns an exit before or after readiness into a sentence. */
+  explainExit(facts: ExitFacts): ExitReason;
+}
+
+/** A model as the runtime sees it: an identity, a name and a way to get its files. */
+export interface RunnableModel {
+  /** `sha256:<hex>` of the manifest, or for a bare file a digest of its path, size and time of change. */
+  readonly id: string;
+  /** The name it was asked for by, for `ps` and messages. */
+  readonly name: string;
+  readonly format: ModelFormat;
+  readonly weightBytes: number;
+  /** Materialises the files and pins them until the bundle is disposed. Idempotent, cheap when it exists. */
+  openBundle(signal: AbortSignal): Promise<Bundle & AsyncDisposable>;
+}
