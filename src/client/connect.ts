@@ -1,0 +1,89 @@
+/**
+ * Which way a command reaches the API, decided once:
+ * 1. the address the user gave; 2. the socket of the runner on this machine, if it answers; 3. this process, for what
+ * needs only models; 4. a runner started for it, for what needs inference.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Config } from "../config.ts";
+import { AppError } from "../errors.ts";
+import { log } from "../log.ts";
+import type { Paths } from "../paths.ts";
+import { VERSION } from "../version.ts";
+import { Client } from "./client.ts";
+import { inProcessTransport, remoteTransport, socketTransport } from "./transport.ts";
+
+/**
+ * `models`: a runner if there is one, else this process. `local`: always this process. `inference`: a runner, started
+ * if need be. `running`: a runner that is there, never started.
+ */
+export type Need = "models" | "local" | "inference" | "running";
+
+export interface ConnectOptions {
+  readonly config: Config;
+  readonly paths: Paths;
+  readonly signal: AbortSignal;
+}
+
+/** A runner on this machine answers within microseconds; one that takes this long is as good as dead. */
+const PING_TIMEOUT_MS = 5000;
+
+/** @throws runner_unreachable (`running` and none runs; `inference` and none could be started) */
+export async function connect(need: Need, options: ConnectOptions): Promise<Client> {
+  if (need === "local") return openInProcess(options);
+  const { config, paths } = options;
+  if (config.host.value !== "") return new Client(remoteTransport(config.host.value));
+  const version = await pingRunner(options);
+  if (version !== undefined && (need !== "inference" || !isOlder(version))) {
+    return new Client(socketTransport(runnerSocket(config, paths)));
+  }
+  if (need === "models" || need === "running") {
+    if (need === "models") return openInProcess(options);
+    throw new AppError("runner_unreachable", "the runner is not running", {
+      hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",
+    });
+  }
+  const { replaceRunner, launchRunner } = await import("./launch.ts");
+  if (version !== undefined) {
+    log.info(`client: replacing runner old=${version} new=${VERSION}`);
+    await replaceRunner(options);
+  }
+  await launchRunner(options);
+  return new Client(socketTransport(runnerSocket(config, paths)));
+}
+
+export function runnerSocket(config: Config, paths: Paths): string {
+  return config.socket.value === "" ? join(paths.run, "runner.sock") : config.socket.value;
+}
+
+/** The version of the runner on this machine, or undefined if none answers. */
+export async function pingRunner({
+  config,
+  paths,
+  signal,
+}: ConnectOptions): Promise<string | undefined> {
+  const socket = runnerSocket(config, paths);
+  if (!existsSync(socket)) return undefined;
+  const client = new Client(socketTransport(socket));
+  try {
+    const { version } = await client.version({
+      signal: AbortSignal.any([signal, AbortSignal.timeout(PING_TIMEOUT_MS)]),
+    });
+    return version;
+  } catch (error) {
+    signal.throwIfAborted();
+    log.debug(`client: runner did not answer socket=${socket} reason=${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+// --- internal ---
+
+async function openInProcess({ config, paths }: ConnectOptions): Promise<Client> {
+  const { openLocal } = await import("../daemon.ts");
+  return new Client(inProcessTransport(openLocal({ config, paths })));
+}
+
+function isOlder(version: string): boolean {
+  return Bun.semver.order(version, VERSION) < 0;
+}

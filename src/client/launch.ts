@@ -1,0 +1,136 @@
+/** Starting the runner, once, and making an old one leave. */
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { AppError } from "../errors.ts";
+import { Client } from "./client.ts";
+import { type ConnectOptions, pingRunner, runnerSocket } from "./connect.ts";
+import { socketTransport } from "./transport.ts";
+
+/** Starting takes milliseconds; this is for a machine that swaps. */
+const START_TIMEOUT_MS = 30_000;
+/** An old runner finishes the answers it is giving; longer than this, the user is told instead. */
+const REPLACE_TIMEOUT_MS = 120_000;
+/** At start a larger log becomes `runner.log.1`. Bytes. */
+const LOG_LIMIT = 10 * 1024 * 1024;
+/** Bun queues fetches beyond 256 in silence, and reads the limit from the environment at start only. */
+const MAX_FETCHES = "16384";
+/** Variables whose relative paths mean something in the user's directory only. */
+const RELATIVE_PATHS = ["TUG_HOME", "TUG_LLAMA_SERVER", "LLAMA_SERVER_PATH"] as const;
+
+/**
+ * Starts the runner and waits until it answers. Any number of processes may do so at once: the lock lets one win, and
+ * the runners that lose leave with 0.
+ *
+ * @throws runner_unreachable with the last line of its log
+ */
+export async function launchRunner(options: ConnectOptions): Promise<void> {
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  let child = spawnRunner(options);
+  let pauseMs = 4;
+  while (performance.now() < deadline) {
+    if ((await pingRunner(options)) !== undefined) return;
+    options.signal.throwIfAborted();
+    await Bun.sleep(pauseMs);
+    pauseMs = Math.min(pauseMs * 1.5, 100);
+    if (child.exitCode === null) continue;
+    if (child.exitCode !== 0) throw startFailure(options, child.exitCode);
+    // It lost to another one, which either answers soon or is on its way out: then ours must try again.
+    if (pauseMs >= 100 && (await pingRunner(options)) === undefined) child = spawnRunner(options);
+  }
+  throw new AppError(
+    "runner_unreachable",
+    `the runner did not answer within ${START_TIMEOUT_MS / 1000} s`,
+    {
+      hint: `See \`${logFile(options)}\`.`,
+    },
+  );
+}
+
+/** Asks the runner to finish its work and leave, and waits until it is gone. */
+export async function replaceRunner(options: ConnectOptions & { force?: boolean }): Promise<void> {
+  const client = new Client(socketTransport(runnerSocket(options.config, options.paths)));
+  await client.stopRunner({ signal: options.signal, force: options.force ?? false });
+  const deadline = performance.now() + REPLACE_TIMEOUT_MS;
+  while ((await pingRunner(options)) !== undefined) {
+    options.signal.throwIfAborted();
+    if (performance.now() > deadline) {
+      throw new AppError("timed_out", "the runner is still answering requests", {
+        hint: "Wait, or end them with `tug stop-runner --force`.",
+      });
+    }
+    await Bun.sleep(50);
+  }
+}
+
+export function logFile({ paths }: Pick<ConnectOptions, "paths">): string {
+  return join(paths.logs, "runner.log");
+}
+
+// --- internal ---
+
+function spawnRunner(options: ConnectOptions): Bun.Subprocess {
+  const file = logFile(options);
+  mkdirSync(options.paths.logs, { recursive: true, mode: 0o700 });
+  rotate(file);
+  const log = openSync(file, "a", 0o600);
+  try {
+    const child = Bun.spawn([...ownCommand(), "__runner"], {
+      detached: true,
+      stdio: ["ignore", log, log],
+      cwd: process.platform === "win32" ? (process.env["SystemRoot"] ?? "C:\\") : "/",
+      env: runnerEnvironment(options),
+      windowsHide: true,
+    });
+    child.unref();
+    return child;
+  } finally {
+    closeSync(log);
+  }
+}
+
+/** How this program is started again: the executable, or Bun with the entry file in a source checkout. */
+function ownCommand(): string[] {
+  return Bun.isStandaloneExecutable
+    ? [process.execPath]
+    : [process.execPath, join(import.meta.dir, "..", "main.ts")];
+}
+
+/** What the user set, made independent of the working directory, without what steers Bun itself. */
+function runnerEnvironment({ paths, config }: ConnectOptions): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (value !== undefined && !name.startsWith("BUN_")) env[name] = value;
+  }
+  for (const name of RELATIVE_PATHS) {
+    if (env[name]) env[name] = resolve(env[name]);
+  }
+  env["MODELS_PATH"] = paths.models;
+  env["TUG_SOCKET"] = runnerSocket(config, paths);
+  if (config.offline.value) env["TUG_OFFLINE"] = "1";
+  env["BUN_CONFIG_MAX_HTTP_REQUESTS"] = MAX_FETCHES;
+  return env;
+}
+
+function rotate(file: string): void {
+  try {
+    if (statSync(file).size > LOG_LIMIT) renameSync(file, `${file}.1`);
+  } catch {
+    // No log yet, or another process has just moved it.
+  }
+}
+
+function startFailure(options: ConnectOptions, exitCode: number): AppError {
+  let last = "";
+  try {
+    last = readFileSync(logFile(options), "utf8").trimEnd().split("\n").at(-1) ?? "";
+  } catch {
+    // The exit code has to do.
+  }
+  return new AppError(
+    "runner_unreachable",
+    `cannot start the runner: ${last || `it left with ${exitCode}`}`,
+    {
+      hint: `See \`${logFile(options)}\`.`,
+    },
+  );
+}

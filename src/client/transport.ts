@@ -1,0 +1,64 @@
+/** How a request reaches the API: a function shaped like `fetch` that takes a path. */
+import { AppError } from "../errors.ts";
+
+export interface Transport {
+  readonly kind: "remote" | "socket" | "in-process";
+  /** For messages: a URL, a path, or `this process`. */
+  readonly target: string;
+  /** Rejects with `runner_unreachable` if nothing answers, with an AbortError if the signal fired. */
+  fetch(path: string, init?: RequestInit): Promise<Response>;
+}
+
+/** Over TCP to a runner elsewhere, or here if the address is loopback. Proxies never see loopback requests. */
+export function remoteTransport(baseUrl: string): Transport {
+  const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(baseUrl).hostname);
+  const direct = isLoopback ? { proxy: false as never } : {};
+  return {
+    kind: "remote",
+    target: baseUrl,
+    fetch: (path, init) =>
+      send(baseUrl, () => fetch(`${baseUrl}${path}`, { ...init, ...direct, ...PATIENT })),
+  };
+}
+
+export function socketTransport(socket: string): Transport {
+  return {
+    kind: "socket",
+    target: socket,
+    fetch: (path, init) =>
+      send(socket, () => fetch(`http://localhost${path}`, { ...init, unix: socket, ...PATIENT })),
+  };
+}
+
+/** Straight into an app of this process, which trusts it: no socket, no runner. */
+export function inProcessTransport(app: {
+  fetch(request: Request): Response | Promise<Response>;
+}): Transport {
+  return {
+    kind: "in-process",
+    target: "this process",
+    fetch: async (path, init) => app.fetch(new Request(`http://localhost${path}`, init)),
+  };
+}
+
+// --- internal ---
+
+// A model may think for longer than fetch's own idle bound of five minutes; whoever waits has a signal.
+// Without keep-alive no request meets a connection that the other side has just closed.
+const PATIENT = { timeout: false, keepalive: false } as RequestInit;
+
+async function send(target: string, attempt: () => Promise<Response>): Promise<Response> {
+  try {
+    return await attempt();
+  } catch (cause) {
+    if ((cause as Error).name === "AbortError") throw cause;
+    throw new AppError(
+      "runner_unreachable",
+      `cannot reach the runner at ${target}: ${(cause as Error).message}`,
+      {
+        hint: "Check the address; `tug status` says whether a runner runs on this machine.",
+        cause,
+      },
+    );
+  }
+}

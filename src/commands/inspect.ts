@@ -1,0 +1,14 @@
+import { connect } from "../client/connect.ts";
+import { printJson } from "../terminal/json.ts";
+import { JSON_FLAG, defineCommand } from "./command.ts";
+
+export const command = defineCommand({
+  args: {
+    model: { type: "positional", description: "A name, an id, or the first 12 digits of one" },
+    json: { ...JSON_FLAG, description: "Accepted for symmetry: the answer is always JSON" },
+  },
+  async run({ args, config, paths, signal }) {
+    const client = await connect("models", { config, paths, signal });
+    await printJson(await client.inspect(args.model, { signal }));
+  },
+});

@@ -1,0 +1,110 @@
+import type { Model } from "../api/models.ts";
+import { connect } from "../client/connect.ts";
+import { AppError } from "../errors.ts";
+import { displayReference } from "../oci/reference.ts";
+import { formatAge, formatBytes } from "../terminal/bytes.ts";
+import { printJson } from "../terminal/json.ts";
+import { print } from "../terminal/output.ts";
+import { JSON_FLAG, defineCommand } from "./command.ts";
+
+const HEADERS = [
+  "MODEL NAME",
+  "PARAMETERS",
+  "QUANTIZATION",
+  "ARCHITECTURE",
+  "MODEL ID",
+  "CREATED",
+  "CONTEXT",
+  "SIZE",
+];
+
+export const command = defineCommand({
+  args: {
+    model: {
+      type: "positional",
+      required: false,
+      description: "Only models of this name, or name and tag",
+    },
+    json: JSON_FLAG,
+    openai: { type: "boolean", description: "Print the OpenAI form of the list" },
+    quiet: { type: "boolean", alias: "q", description: "Print ids only, one a line" },
+  },
+  async run({ args, config, paths, signal }) {
+    if (args.openai === true && args.quiet === true) {
+      throw new AppError("usage", "`--openai` and `--quiet` exclude each other", {
+        hint: "Give one of them.",
+      });
+    }
+    const client = await connect("models", { config, paths, signal });
+    const models = filterModels(await client.listModels({ signal }), args.model);
+    if (args.openai === true) return await printJson(toOpenAiList(models));
+    if (args.json === true) return await printJson(models);
+    if (args.quiet === true)
+      return await print(models.map(({ id }) => `${shortId(id)}\n`).join(""));
+    const { renderTable } = await import("../terminal/table.ts");
+    await print(renderTable(HEADERS, models.flatMap(toRows)));
+  },
+});
+
+/** `smollm2` keeps every tag of that model, `smollm2:latest` one; names are compared as shown and as stored. */
+export function filterModels(models: readonly Model[], name: string | undefined): Model[] {
+  if (name === undefined) return [...models];
+  const matches = (tag: string): boolean =>
+    [tag, displayReference(tag), withoutRegistry(tag)].some(
+      (form) => form === name || repositoryOf(form) === name,
+    );
+  return models.flatMap((model) => {
+    const tags = model.tags.filter(matches);
+    if (tags.length > 0) return [{ ...model, tags }];
+    return model.id.startsWith(`sha256:${name}`) && name.length >= 12 ? [model] : [];
+  });
+}
+
+/** The first 12 hex digits, as `docker` shows ids. */
+export function shortId(id: string): string {
+  return id.replace(/^sha256:/, "").slice(0, 12);
+}
+
+// --- internal ---
+
+function toRows(model: Model): string[][] {
+  const names = model.tags.length === 0 ? ["<none>"] : model.tags.map(displayReference);
+  const { parameters, quantization, architecture, context_size: context } = model.config;
+  return names.map((name) => [
+    name,
+    parameters ?? "",
+    quantization ?? "",
+    architecture ?? "",
+    shortId(model.id),
+    // Reproducible packaging dates everything to the epoch, which says nothing about age.
+    model.created <= 0 ? "-" : formatAge(model.created * 1000),
+    context === null ? "" : String(context),
+    formatBytes(model.size_bytes),
+  ]);
+}
+
+function toOpenAiList(models: readonly Model[]): unknown {
+  const data = models.map((model) => ({
+    id: model.tags[0] ?? model.id,
+    object: "model",
+    created: model.created,
+    owned_by: "docker",
+    dmr: {
+      context_window: model.config.context_size,
+      architecture: model.config.architecture,
+      parameters: model.config.parameters,
+      quantization: model.config.quantization,
+      size: model.config.size,
+    },
+  }));
+  return { object: "list", data };
+}
+
+function repositoryOf(name: string): string {
+  const colon = name.lastIndexOf(":");
+  return colon > name.lastIndexOf("/") ? name.slice(0, colon) : name;
+}
+
+function withoutRegistry(tag: string): string {
+  return tag.slice(tag.indexOf("/") + 1);
+}

@@ -1,0 +1,18 @@
+import { pingRunner } from "../client/connect.ts";
+import { JSON_FLAG, defineCommand } from "./command.ts";
+import { command as start } from "./start-runner.ts";
+
+export const command = defineCommand({
+  args: {
+    force: { type: "boolean", alias: "f", description: "Cut off the answers it is giving" },
+    json: JSON_FLAG,
+  },
+  async run(context) {
+    const { args, config, paths, signal } = context;
+    if ((await pingRunner({ config, paths, signal })) !== undefined) {
+      const { replaceRunner } = await import("../client/launch.ts");
+      await replaceRunner({ config, paths, signal, force: args.force === true });
+    }
+    return await start.run(context);
+  },
+});

@@ -1,0 +1,94 @@
+import { resolve } from "node:path";
+import { runnerSocket } from "../client/connect.ts";
+import { type Config, parsePort } from "../config.ts";
+import { AppError } from "../errors.ts";
+import { configureLog, log } from "../log.ts";
+import { type Command, defineCommand } from "./command.ts";
+import { toModelName } from "./run.ts";
+
+export const command = defineCommand({
+  args: {
+    host: {
+      type: "string",
+      valueHint: "ADDRESS",
+      description: "Address to listen on (127.0.0.1 unless given)",
+    },
+    port: {
+      type: "string",
+      valueHint: "N",
+      description: "TCP port (12434 unless given; 0 picks a free one)",
+    },
+    socket: {
+      type: "string",
+      valueHint: "PATH",
+      description: "Unix socket (in the run directory unless given)",
+    },
+    model: {
+      type: "string",
+      valueHint: "PATH-or-REF",
+      description: "Load this model straight away",
+    },
+  },
+  details: "Runs until Ctrl-C or SIGTERM, and then stops its engines. Log lines go to stderr.",
+  async run({ args, config, paths, signal }) {
+    configureLog({ level: config.logLevel.value, timestamps: process.stderr.isTTY !== true });
+    const { startRunner } = await import("../daemon.ts");
+    const runner = await startRunner({
+      config,
+      paths,
+      hostname: parseHostname(args.host),
+      port: args.port === undefined ? config.port.value : parsePort(args.port),
+      socket: args.socket === undefined ? runnerSocket(config, paths) : resolve(args.socket),
+      idleExitMs: null,
+      signal,
+    });
+    if (runner === undefined) {
+      throw new AppError("conflict", "a runner is running already", {
+        hint: "Use it, or stop it with `tug stop-runner`; another TUG_HOME has a runner of its own.",
+      });
+    }
+    const { endpoint, endpoint_problem: problem, socket } = runner.info();
+    process.stderr.write(
+      `Listening on ${endpoint ?? `no port (${problem ?? "unknown reason"})`} and ${socket ?? "no socket"}\n`,
+    );
+    if (args.model !== undefined) await runner.preload(toModelName(args.model, false));
+    await runner.closed;
+  },
+});
+
+/** The runner that commands start: no terminal, a log file as stderr, and it leaves when idle. */
+export const backgroundCommand: Command = {
+  args: {},
+  async run({ config, paths, signal }: { config: Config } & Parameters<Command["run"]>[0]) {
+    configureLog({ level: config.logLevel.value, timestamps: true });
+    const { startRunner } = await import("../daemon.ts");
+    const runner = await startRunner({
+      config,
+      paths,
+      hostname: "127.0.0.1",
+      port: config.port.value,
+      socket: runnerSocket(config, paths),
+      idleExitMs: config.idleExitMs.value,
+      signal,
+    });
+    // Another one was faster: whoever started this one will find that one.
+    if (runner === undefined) return;
+    log.info(`runner: started pid=${process.pid}`);
+    await runner.closed;
+  },
+};
+
+// --- internal ---
+
+/** Beyond loopback anyone who reaches the port could use, remove and read everything. */
+function parseHostname(host: string | undefined): string {
+  if (host === undefined || /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host))
+    return host ?? "127.0.0.1";
+  throw new AppError(
+    "not_supported",
+    `cannot listen on \`${host}\`: access from other machines needs API keys, which this version does not have`,
+    {
+      hint: "Listen on 127.0.0.1 and forward the port, with `ssh -L 12434:127.0.0.1:12434 HOST` for instance.",
+    },
+  );
+}

@@ -1,0 +1,232 @@
+/**
+ * Settings from the environment and `config.toml`, parsed once. Precedence: flag (applied by the command) >
+ * environment > config file > default. Every value remembers where it came from.
+ */
+import { readFileSync } from "node:fs";
+import { AppError, errnoOf } from "./errors.ts";
+import { LOG_LEVELS, type LogLevel } from "./log.ts";
+
+export interface Setting<T> {
+  readonly value: T;
+  /** `default`, the name of the environment variable, or `config.toml`. */
+  readonly source: string;
+}
+
+export interface Config {
+  /** Base URL of a remote runner; empty: this machine's. */
+  readonly host: Setting<string>;
+  /** TCP port of the runner on this machine; 0 picks a free one. */
+  readonly port: Setting<number>;
+  /** Path of the runner's socket; empty: in the run directory. */
+  readonly socket: Setting<string>;
+  /** Milliseconds an idle worker stays loaded; -1 for ever. */
+  readonly keepAliveMs: Setting<number>;
+  /** Workers that may be loaded at once. */
+  readonly maxWorkers: Setting<number>;
+  /** Requests that may wait for a worker. */
+  readonly queueLimit: Setting<number>;
+  /** Milliseconds after which an idle runner that a command started leaves. */
+  readonly idleExitMs: Setting<number>;
+  readonly offline: Setting<boolean>;
+  readonly logLevel: Setting<LogLevel>;
+  /** Browser origins allowed besides those of loopback. */
+  readonly origins: Setting<readonly string[]>;
+}
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** A request waits in memory with its body; 512 is more than any person makes and small enough to hold. */
+const DEFAULT_QUEUE_LIMIT = 512;
+
+interface Definition<T> {
+  /** Environment variables, first set wins; the first is Tug's, the others are Docker Model Runner's. */
+  readonly env: readonly string[];
+  /** Key in config.toml. */
+  readonly key: string;
+  readonly fallback: T;
+  parse(text: string): T;
+}
+
+const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]> } = {
+  host: { env: ["TUG_HOST", "MODEL_RUNNER_HOST"], key: "host", fallback: "", parse: parseBaseUrl },
+  port: { env: ["TUG_PORT", "MODEL_RUNNER_PORT"], key: "port", fallback: 12434, parse: parsePort },
+  socket: { env: ["TUG_SOCKET", "MODEL_RUNNER_SOCK"], key: "socket", fallback: "", parse: String },
+  keepAliveMs: {
+    env: ["TUG_KEEP_ALIVE"],
+    key: "keep_alive",
+    fallback: 300_000,
+    parse: parseDuration,
+  },
+  maxWorkers: { env: ["TUG_MAX_WORKERS"], key: "max_workers", fallback: 4, parse: parsePositive },
+  queueLimit: {
+    env: ["TUG_QUEUE_LIMIT"],
+    key: "queue_limit",
+    fallback: DEFAULT_QUEUE_LIMIT,
+    parse: parsePositive,
+  },
+  idleExitMs: {
+    env: ["TUG_IDLE_EXIT"],
+    key: "idle_exit",
+    fallback: 1_800_000,
+    parse: parseDuration,
+  },
+  offline: { env: ["TUG_OFFLINE"], key: "offline", fallback: false, parse: parseBoolean },
+  logLevel: { env: ["TUG_LOG", "LOG_LEVEL"], key: "log", fallback: "info", parse: parseLogLevel },
+  origins: { env: ["TUG_ORIGINS", "DMR_ORIGINS"], key: "origins", fallback: [], parse: parseList },
+};
+
+/**
+ * @throws usage (an environment variable or a key of the file that cannot be understood; the message names it)
+ */
+export function loadConfig(configFile: string, env: Env = process.env): Config {
+  const file = readConfigFile(configFile);
+  const entries = Object.entries(DEFINITIONS).map(([name, definition]) => [
+    name,
+    resolveSetting(definition as Definition<unknown>, env, file),
+  ]);
+  return Object.freeze(Object.fromEntries(entries));
+}
+
+/** `5m`, `1h30m`, `90s`, `250ms`, a bare number of seconds, or a negative number for never (-1). Result in ms. */
+export function parseDuration(text: string): number {
+  const trimmed = text.trim();
+  if (/^-\d/.test(trimmed)) return -1;
+  if (/^\d+(\.\d+)?$/.test(trimmed)) return Math.round(Number(trimmed) * 1000);
+  const units: Readonly<Record<string, number>> = {
+    ms: 1,
+    s: 1000,
+    m: 60_000,
+    h: 3_600_000,
+    d: 86_400_000,
+  };
+  if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(trimmed)) {
+    throw new AppError("usage", `\`${text}\` is not a duration`, {
+      hint: "Write it as `5m`, `1h30m`, `90s`, or `-1` for never.",
+    });
+  }
+  const parts = trimmed.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g);
+  return Math.round(
+    [...parts].reduce(
+      (sum, [, number, unit]) => sum + Number(number) * (units[unit ?? ""] ?? 0),
+      0,
+    ),
+  );
+}
+
+/** A base URL without a trailing slash; the scheme defaults to http. */
+export function parseBaseUrl(text: string): string {
+  const trimmed = text.trim();
+  if (trimmed === "") return "";
+  const url = URL.parse(/^[a-z]+:\/\//i.test(trimmed) ? trimmed : `http://${trimmed}`);
+  if (url === null || !/^https?:$/.test(url.protocol)) {
+    throw new AppError("usage", `\`${text}\` is not the address of a runner`, {
+      hint: "Write it as `http://HOST:12434`.",
+    });
+  }
+  return url.href.replace(/\/+$/, "");
+}
+
+export function parsePort(text: string): number {
+  const port = /^\d{1,5}$/.test(text.trim()) ? Number(text) : Number.NaN;
+  if (!(port >= 0 && port <= 65_535))
+    throw new AppError("usage", `\`${text}\` is not a port`, {
+      hint: "Give a number from 0 to 65535.",
+    });
+  return port;
+}
+
+// --- internal ---
+
+function resolveSetting<T>(
+  definition: Definition<T>,
+  env: Env,
+  file: Readonly<Record<string, unknown>>,
+): Setting<T> {
+  for (const name of definition.env) {
+    const text = env[name];
+    if (text === undefined || text === "") continue;
+    return { value: parseNamed(definition, text, name), source: name };
+  }
+  const value = file[definition.key];
+  if (value === undefined) return { value: definition.fallback, source: "default" };
+  const text = Array.isArray(value) ? value.join(",") : `${value as string | number | boolean}`;
+  return {
+    value: parseNamed(definition, text, `\`${definition.key}\` in config.toml`),
+    source: "config.toml",
+  };
+}
+
+function parseNamed<T>(definition: Definition<T>, text: string, where: string): T {
+  try {
+    return definition.parse(text);
+  } catch (cause) {
+    if (!(cause instanceof AppError)) throw cause;
+    throw new AppError("usage", `cannot read ${where}: ${cause.message}`, {
+      hint: cause.hint,
+      cause,
+    });
+  }
+}
+
+function readConfigFile(path: string): Readonly<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return {};
+    throw new AppError("usage", `cannot read \`${path}\`: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  const values = parseToml(text, path);
+  const known = new Set(Object.values(DEFINITIONS).map(({ key }) => key));
+  for (const key of Object.keys(values)) {
+    if (known.has(key)) continue;
+    throw new AppError("usage", `cannot read \`${path}\`: unknown setting \`${key}\``, {
+      hint: `Known settings: ${[...known].join(", ")}.`,
+    });
+  }
+  return values;
+}
+
+function parseToml(text: string, path: string): Readonly<Record<string, unknown>> {
+  try {
+    return Bun.TOML.parse(text) as Record<string, unknown>;
+  } catch (cause) {
+    throw new AppError("usage", `cannot read \`${path}\`: ${(cause as Error).message}`, {
+      hint: "Correct the file; it is TOML.",
+      cause,
+    });
+  }
+}
+
+function parsePositive(text: string): number {
+  const number = /^\d{1,6}$/.test(text.trim()) ? Number(text) : 0;
+  if (number < 1) throw new AppError("usage", `\`${text}\` is not a whole number above 0`);
+  return number;
+}
+
+function parseBoolean(text: string): boolean {
+  if (/^(1|true|yes|on)$/i.test(text.trim())) return true;
+  if (/^(0|false|no|off)$/i.test(text.trim())) return false;
+  throw new AppError("usage", `\`${text}\` is neither true nor false`);
+}
+
+function parseLogLevel(text: string): LogLevel {
+  const level = text.trim().toLowerCase();
+  const found = LOG_LEVELS.find(
+    (name) => name === level || (name === "warn" && level === "warning"),
+  );
+  if (found === undefined)
+    throw new AppError("usage", `\`${text}\` is not a log level`, {
+      hint: `Use one of ${LOG_LEVELS.join(", ")}.`,
+    });
+  return found;
+}
+
+function parseList(text: string): readonly string[] {
+  return text
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
+}

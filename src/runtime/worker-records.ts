@@ -1,0 +1,56 @@
+/** Engine processes of this runner, on disk, so that the next one can end what a killed one left behind. */
+import { Database } from "bun:sqlite";
+
+export interface WorkerRecord {
+  readonly pid: number;
+  /** What tells this process from a later one with the same pid: its start time as the platform gives it. */
+  readonly startTime: string;
+}
+
+/** Rows of the table `workers` in tug.db. Synchronous: a record must be on disk before the process can be orphaned. */
+export class WorkerRecords {
+  readonly #path: string;
+  #database: Database | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  add(record: WorkerRecord): void {
+    this.#open().run("INSERT OR REPLACE INTO workers (pid, start_time) VALUES (?, ?)", [
+      record.pid,
+      record.startTime,
+    ]);
+  }
+
+  remove(pid: number): void {
+    this.#open().run("DELETE FROM workers WHERE pid = ?", [pid]);
+  }
+
+  list(): readonly WorkerRecord[] {
+    const rows = this.#open().query("SELECT pid, start_time FROM workers").all() as {
+      pid: number;
+      start_time: string;
+    }[];
+    return rows.map(({ pid, start_time }) => ({ pid, startTime: start_time }));
+  }
+
+  close(): void {
+    this.#database?.close();
+    this.#database = undefined;
+  }
+
+  // --- internal ---
+
+  #open(): Database {
+    if (this.#database !== undefined) return this.#database;
+    const database = new Database(this.#path, { create: true });
+    database.run("PRAGMA journal_mode = WAL");
+    database.run("PRAGMA busy_timeout = 5000");
+    database.run(
+      "CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, start_time TEXT NOT NULL) STRICT",
+    );
+    this.#database = database;
+    return database;
+  }
+}

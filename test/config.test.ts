@@ -1,0 +1,85 @@
+import { describe, expect, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { loadConfig, parseBaseUrl, parseDuration, parsePort } from "../src/config.ts";
+import { tempDir } from "./helpers/temp-dir.ts";
+
+describe("loadConfig", () => {
+  test("without environment and file gives the defaults and says so", () => {
+    const config = loadConfig("/nonexistent/config.toml", {});
+
+    expect(config.port).toEqual({ value: 12434, source: "default" });
+    expect(config.keepAliveMs.value).toBe(300_000);
+  });
+
+  test("the environment wins over the file, Tug's name over the alias", async () => {
+    await using directory = await tempDir();
+    const file = join(directory.path, "config.toml");
+    await writeFile(
+      file,
+      'port = 1000\nkeep_alive = "1h30m"\norigins = ["https://a", "https://b"]\n',
+    );
+
+    const config = loadConfig(file, { TUG_PORT: "2000", MODEL_RUNNER_PORT: "3000" });
+
+    expect(config.port).toEqual({ value: 2000, source: "TUG_PORT" });
+    expect(config.keepAliveMs).toEqual({ value: 5_400_000, source: "config.toml" });
+    expect(config.origins.value).toEqual(["https://a", "https://b"]);
+  });
+
+  test("names the variable that cannot be read", () => {
+    expect(() => loadConfig("/nonexistent", { TUG_PORT: "http" })).toThrow(
+      "cannot read TUG_PORT: `http` is not a port",
+    );
+  });
+
+  test.each([
+    ["prot = 1\n", "unknown setting `prot`"],
+    ["port = \n", "cannot read"],
+    ['offline = "maybe"\n', "`maybe` is neither true nor false"],
+  ])("refuses the file %p", async (text, message) => {
+    await using directory = await tempDir();
+    const file = join(directory.path, "config.toml");
+    await writeFile(file, text);
+
+    expect(() => loadConfig(file, {})).toThrow(message);
+  });
+});
+
+describe("parseDuration", () => {
+  test.each([
+    ["5m", 300_000],
+    ["1h30m", 5_400_000],
+    ["250ms", 250],
+    ["90", 90_000],
+    ["0", 0],
+    ["1.5s", 1500],
+    ["-1", -1],
+    ["-5m", -1],
+  ])("%p is %p ms", (text, ms) => {
+    expect(parseDuration(text)).toBe(ms);
+  });
+
+  test.each(["", "five", "5 minutes", "m5", "5m3"])("refuses %p", (text) => {
+    expect(() => parseDuration(text)).toThrow("is not a duration");
+  });
+});
+
+describe("addresses", () => {
+  test.each([
+    ["localhost:12434", "http://localhost:12434"],
+    ["https://host.example/", "https://host.example"],
+    ["http://h:1/base/", "http://h:1/base"],
+    ["", ""],
+  ])("parseBaseUrl reads %p as %p", (text, url) => {
+    expect(parseBaseUrl(text)).toBe(url);
+  });
+
+  test.each(["ftp://host", "http://", "::"])("parseBaseUrl refuses %p", (text) => {
+    expect(() => parseBaseUrl(text)).toThrow("is not the address of a runner");
+  });
+
+  test.each(["-1", "65536", "", "12a"])("parsePort refuses %p", (text) => {
+    expect(() => parsePort(text)).toThrow("is not a port");
+  });
+});
