@@ -1,8 +1,13 @@
 /** OpenAI chat completions, as far as Tug itself reads or writes them; every other field passes untouched. */
 
+/** Images are `data:` URLs; they come before the text. */
+export type ContentPart =
+  | { readonly type: "text"; readonly text: string }
+  | { readonly type: "image_url"; readonly image_url: { readonly url: string } };
+
 export interface ChatMessage {
   readonly role: "system" | "user" | "assistant" | "tool";
-  readonly content: string;
+  readonly content: string | readonly ContentPart[];
 }
 
 export interface ChatRequest {
@@ -19,6 +24,8 @@ export interface ChatRequest {
   /** llama.cpp: `{ "enable_thinking": false }` turns reasoning off in templates that know it. */
   readonly chat_template_kwargs?: Readonly<Record<string, unknown>>;
   readonly keep_alive?: string | number;
+  /** Tokens of context the worker must have; Tug's own, engines ignore it. */
+  readonly context_size?: number;
 }
 
 export interface Usage {
