@@ -1,0 +1,71 @@
+/** What a place that engines come from must do. Adding one is adding a file and a line in `installer.ts`. */
+import type { Backend, Gpu, Machine } from "../backend.ts";
+
+/** What an install reports; the same shape as the wire's progress events. */
+export interface InstallProgress {
+  readonly type: "progress";
+  readonly id: string;
+  /** `waiting`, `resolving`, `downloading`, `unpacking` or `testing`. */
+  readonly phase: string;
+  readonly done_bytes: number | null;
+  readonly total_bytes: number | null;
+}
+
+export type InstallListener = (event: InstallProgress) => void;
+
+export interface SourceContext {
+  readonly backend: Backend;
+  readonly machine: Machine;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** For what may be kept between installs: package lists, partial downloads. */
+  readonly cacheDirectory: string;
+  readonly signal: AbortSignal;
+  readonly onProgress: InstallListener;
+}
+
+export interface SourceRequest {
+  readonly gpu: Gpu;
+  /** Undefined: the one that the recipe names, or the newest that the source has. */
+  readonly version: string | undefined;
+}
+
+/** An engine that a source has for this machine. */
+export interface EnginePlan {
+  readonly version: string;
+  /** cpu, cuda, rocm, vulkan, metal, or `host` where the source cannot know. */
+  readonly variant: string;
+  /** Set by a source that uses an executable where it is; then nothing is copied or ever removed. */
+  readonly inPlace?: { readonly directory: string; readonly command: readonly string[] };
+  /**
+   * Puts the engine into `directory`, which exists and is empty.
+   *
+   * @returns the argv prefix, relative to `directory` where a word starts with `{directory}`
+   */
+  fetch(directory: string): Promise<readonly string[]>;
+}
+
+export interface InstallSource {
+  readonly name: string;
+  /** False: it is tried in offline mode too. */
+  readonly network: boolean;
+  /** False: what it serves does not depend on the GPU asked for. */
+  readonly variants: boolean;
+  /**
+   * Finds out, within seconds, whether the source can serve the request.
+   *
+   * @throws registry_unavailable if the source itself cannot be used now, whatever is asked of it; any other Error
+   *   if it has nothing that fits. The message is a clause.
+   */
+  resolve(request: SourceRequest, context: SourceContext): Promise<EnginePlan>;
+}
+
+/** Stands for the directory of the installation in a stored command, which keeps installations relocatable. */
+export const DIRECTORY = "{directory}";
+
+export function phaseOf(backend: Backend, phase: string): InstallProgress {
+  return { type: "progress", id: backend.name, phase, done_bytes: null, total_bytes: null };
+}
+
+export function variantOf(gpu: Gpu): string {
+  return gpu === "none" ? "cpu" : gpu;
+}

@@ -1,0 +1,49 @@
+/** What unpackers share: limits, and the rule that nothing leaves the directory. */
+import { mkdir, symlink } from "node:fs/promises";
+import { dirname, join, normalize, sep } from "node:path";
+
+import { AppError } from "../../errors.ts";
+
+export interface UnpackRequest {
+  readonly archive: string;
+  /** Exists and is empty. */
+  readonly directory: string;
+  readonly signal: AbortSignal;
+}
+
+/** The largest engine builds (CUDA) unpack to about 1 GiB; an archive that grows beyond this is a bomb. */
+export const UNPACKED_LIMIT_BYTES = 8 * 1024 ** 3;
+export const ENTRY_LIMIT = 10_000;
+
+export interface Link {
+  readonly path: string;
+  readonly target: string;
+}
+
+export function refuse(reason: string): AppError {
+  return new AppError("install_failed", `cannot unpack the archive: ${reason}`);
+}
+
+/**
+ * The place of an entry below `directory`.
+ *
+ * @throws install_failed for a name that is absolute, climbs, or means something else on another platform
+ */
+export function placeOf(directory: string, name: string): string {
+  const bad = name === "" || /[\0\\:]/.test(name) || name.startsWith("/");
+  if (bad || name.split("/").includes("..")) throw refuse(`\`${name}\` leads out of it`);
+  return join(directory, name);
+}
+
+/** Links are made when all files are there, so that no file can be written through one. */
+export async function makeLinks(directory: string, links: readonly Link[]): Promise<void> {
+  for (const { path, target } of links) {
+    const end = normalize(join(dirname(path), target));
+    const inside = end.startsWith(directory + sep);
+    if (target.startsWith("/") || target.includes("\0") || !inside) {
+      throw refuse(`the link \`${target}\` leads out of it`);
+    }
+    await mkdir(dirname(path), { recursive: true });
+    await symlink(target, path);
+  }
+}

@@ -1,0 +1,16 @@
+/** Ends what a runner that was killed left behind. Rarely anything: see the watcher in process.ts. */
+import { log } from "../log.ts";
+import { readStartTime } from "./process-identity.ts";
+import { signalGroup } from "./process.ts";
+import type { PidStore } from "./worker.ts";
+
+/** Kills the recorded processes that are still the same ones, with their groups, and clears the records. */
+export function killLeftovers(records: PidStore): number {
+  let killed = 0;
+  for (const { pid, startTime } of records.list()) {
+    if (readStartTime(pid) === startTime && signalGroup(pid, "SIGKILL")) killed += 1;
+    records.remove(pid);
+  }
+  if (killed > 0) log.info(`runtime: leftover engines killed count=${killed}`);
+  return killed;
+}

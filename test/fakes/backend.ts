@@ -1,0 +1,136 @@
+/**
+ * A small honest engine with switches to misbehave, and the `Backend` that describes it. Switches travel as the
+ * runtime flags of a request. Run as a program it is the engine itself.
+ */
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+
+import type { Backend, Installation, RunnableModel } from "../../src/runtime/backend.ts";
+
+/** What the engine understands; each is passed as `--name=value` or `--name`. */
+const SWITCHES = {
+  socket: { type: "string" },
+  /** Listens at once, but is ready (200 rather than 503) only when this file exists. */
+  "ready-file": { type: "string" },
+  /** Prints a dot to stderr this often while it is not ready. */
+  "dots-ms": { type: "string" },
+  /** Prints this to stderr first. */
+  stderr: { type: "string" },
+  /** Exits with this code instead of listening. */
+  exit: { type: "string" },
+  "ignore-sigterm": { type: "boolean" },
+  /** Starts a child that ignores SIGTERM and writes its pid into this file. */
+  grandchild: { type: "string" },
+} as const;
+
+export function fakeBackend(overrides: Partial<Backend> = {}): Backend {
+  return {
+    name: "fake",
+    formats: ["gguf"],
+    modes: ["completion", "embedding"],
+    recipe: {},
+    readinessPath: "/health",
+    args: ({ socket, settings }) => ({
+      args: [`--socket=${socket}`, ...settings.runtimeFlags],
+      env: { FAKE_ENGINE: "yes" },
+    }),
+    explainExit: ({ exitCode, signal, stderrTail }) => ({
+      reason: `fake exited with ${exitCode ?? signal}: ${stderrTail.trim().split("\n").at(-1)}`,
+    }),
+    ...overrides,
+  };
+}
+
+export function fakeInstallation(overrides: Partial<Installation> = {}): Installation {
+  return {
+    backend: "fake",
+    version: "1",
+    variant: "cpu",
+    source: "path",
+    directory: import.meta.dir,
+    command: [process.execPath, import.meta.path],
+    installedAt: "2026-01-01T00:00:00Z",
+    ...overrides,
+  };
+}
+
+/** @param options.onDispose the bundle was given back */
+export function fakeModel(
+  name: string,
+  options: { readonly weightBytes?: number; readonly onDispose?: () => void } = {},
+): RunnableModel {
+  const weightBytes = options.weightBytes ?? 1000;
+  return {
+    id: `sha256:${Bun.SHA256.hash(name, "hex")}`,
+    name,
+    format: "gguf",
+    weightBytes,
+    openBundle: () =>
+      Promise.resolve({
+        directory: "/nowhere",
+        format: "gguf",
+        model: `/nowhere/${name}.gguf`,
+        weightBytes,
+        [Symbol.asyncDispose]: () => Promise.resolve(options.onDispose?.()),
+      }),
+  };
+}
+
+if (import.meta.main) runEngine();
+
+// --- internal ---
+
+function runEngine(): void {
+  const { values } = parseArgs({ options: SWITCHES });
+  if (values.stderr !== undefined) process.stderr.write(`${values.stderr}\n`);
+  if (values["ignore-sigterm"] === true) process.on("SIGTERM", () => undefined);
+  if (values.grandchild !== undefined) spawnGrandchild(values.grandchild);
+  if (values.exit !== undefined) process.exit(Number(values.exit));
+  const readyFile = values["ready-file"];
+  const isReady = (): boolean => readyFile === undefined || existsSync(readyFile);
+  if (values["dots-ms"] !== undefined) printDots(Number(values["dots-ms"]), isReady);
+  const { socket } = values;
+  if (socket === undefined) throw new Error("--socket is missing");
+  Bun.serve({ unix: socket, fetch: (request) => answer(request, isReady()) });
+  // Bun removes what it bound on a polite exit only; an engine is often killed.
+  process.on("exit", () => rmSync(socket, { force: true }));
+}
+
+function spawnGrandchild(pidFile: string): void {
+  const child = Bun.spawn(["/bin/sh", "-c", 'trap "" TERM; while :; do sleep 1000; done'], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  writeFileSync(pidFile, String(child.pid));
+}
+
+function printDots(intervalMs: number, isReady: () => boolean): void {
+  const timer = setInterval(() => {
+    if (isReady()) clearInterval(timer);
+    else process.stderr.write(".");
+  }, intervalMs);
+}
+
+function answer(request: Request, isReady: boolean): Response {
+  switch (new URL(request.url).pathname) {
+    case "/health":
+      return new Response(isReady ? "ok" : "loading", { status: isReady ? 200 : 503 });
+    case "/env":
+      return Response.json(process.env);
+    case "/die-mid-stream":
+      return new Response(dyingStream());
+    default:
+      return new Response("no such path", { status: 404 });
+  }
+}
+
+function dyingStream(): ReadableStream<string> {
+  return new ReadableStream({
+    async pull(controller) {
+      controller.enqueue("some words");
+      // The client must see them before the end.
+      await Bun.sleep(20);
+      process.stderr.write("out of luck\n");
+      process.exit(7);
+    },
+  });
+}

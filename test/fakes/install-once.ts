@@ -1,0 +1,30 @@
+/**
+ * Ensures one engine and prints how: `bun install-once.ts <directory> <cache> <api>`.
+ *
+ * Prints a line of JSON: the phases it went through and the installation.
+ */
+import { llamacpp } from "../../backends/llamacpp/index.ts";
+import { Installer } from "../../src/runtime/installer/installer.ts";
+
+const [directory = "", cacheDirectory = "", githubApi = ""] = process.argv.slice(2);
+const installer = new Installer({
+  directory,
+  cacheDirectory,
+  backends: [llamacpp],
+  machine: { platform: "linux", arch: "x64" },
+  env: { PATH: "" },
+  offline: false,
+  smokeModel: () => Promise.resolve(""),
+  verifyEngine: () => Promise.resolve(),
+  githubApi,
+});
+const phases: string[] = [];
+const installation = await installer.ensure("llama.cpp", {
+  signal: AbortSignal.timeout(20_000),
+  onProgress: ({ phase }) => {
+    if (phases.at(-1) === phase) return;
+    phases.push(phase);
+    process.stderr.write(`${phase}\n`);
+  },
+});
+process.stdout.write(`${JSON.stringify({ phases, installation })}\n`);
