@@ -1,0 +1,107 @@
+/** Bundle and settings to the arguments of llama-server. Pure. */
+import { AppError } from "../../src/errors.ts";
+import type { ArgsInput, EngineCommand, Mode, WorkerSettings } from "../../src/runtime/backend.ts";
+import { checkFlags } from "./flags.ts";
+
+/**
+ * Tokens per physical batch in the modes that need a whole input in one batch: llama-server refuses a longer input
+ * there, and its own default of 512 is shorter than what most embedding models accept.
+ */
+const POOLED_BATCH_TOKENS = 2048;
+
+/**
+ * @throws usage for a flag that Tug sets itself, that could read or write files or the network, or that is unknown
+ * @see https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+ */
+export function llamacppArgs(input: ArgsInput): EngineCommand {
+  const { bundle, settings } = input;
+  const flags = checkFlags(settings.runtimeFlags);
+  const args = ["--metrics", "--threads", String(threads(input.cores))];
+  args.push("--model", bundle.model, "--host", socketArgument(input.socket));
+  args.push(...modeArgs(input.mode));
+  if (bundle.chatTemplate !== undefined && input.mode === "completion") {
+    args.push("--chat-template-file", bundle.chatTemplate);
+  }
+  if (settings.reasoningBudget !== undefined) {
+    args.push("--reasoning-budget", String(integer("reasoning budget", settings.reasoningBudget)));
+  }
+  args.push(...contextArgs(settings.contextTokens ?? bundle.contextTokens));
+  args.push(...flags);
+  if (bundle.mmproj !== undefined && input.mode === "completion") {
+    args.push("--mmproj", bundle.mmproj);
+  }
+  args.push(...draftArgs(settings));
+  return { args, env: environment(input.platform) };
+}
+
+// --- internal ---
+
+/**
+ * One processor is left to everything else: ggml's threads spin at barriers, and with as many threads as processors
+ * any other load makes them wait for one another.
+ */
+function threads(cores: number): number {
+  return Math.max(1, Math.floor(cores) - 1);
+}
+
+/** llama-server takes a host that ends in `.sock` for a unix socket, and a comma for the start of another host. */
+function socketArgument(socket: string): string {
+  if (socket.endsWith(".sock") && !socket.includes(",")) return socket;
+  throw new AppError(
+    "usage",
+    `cannot listen on \`${socket}\`: llama-server needs a name in .sock`,
+    {
+      hint: "Choose a TUG_HOME without commas in its path.",
+    },
+  );
+}
+
+function modeArgs(mode: Mode): readonly string[] {
+  const batch = String(POOLED_BATCH_TOKENS);
+  const pooled = ["--batch-size", batch, "--ubatch-size", batch];
+  if (mode === "completion") return ["--jinja"];
+  const kind = mode === "reranking" ? ["--embeddings", "--reranking"] : ["--embeddings"];
+  return [...kind, ...pooled];
+}
+
+/** Without `--ctx-size` the engine takes the model's own maximum, or the largest that fits the device. */
+function contextArgs(tokens: number | undefined): readonly string[] {
+  if (tokens === undefined) return [];
+  integer("context size", tokens);
+  // llama-server spells "the model's own maximum" 0.
+  if (tokens === -1) return ["--ctx-size", "0"];
+  if (tokens > 0) return ["--ctx-size", String(tokens)];
+  throw invalid("context size", tokens, "Give a positive number of tokens, or -1 for the maximum.");
+}
+
+function draftArgs({ draft }: WorkerSettings): readonly string[] {
+  if (draft === undefined) return [];
+  const args = ["--model-draft", draft.model];
+  if (draft.maxTokens !== undefined) {
+    args.push("--spec-draft-n-max", String(integer("draft length", draft.maxTokens)));
+  }
+  if (draft.minProbability !== undefined) {
+    if (!(draft.minProbability >= 0 && draft.minProbability <= 1)) {
+      throw invalid("draft probability", draft.minProbability, "Give a number from 0 to 1.");
+    }
+    args.push("--spec-draft-p-min", draft.minProbability.toFixed(2));
+  }
+  return args;
+}
+
+/** Variables rather than flags: a build that does not know a variable ignores it, but it refuses an unknown flag. */
+function environment(platform: NodeJS.Platform): Readonly<Record<string, string>> {
+  const env = { LLAMA_ARG_OFFLINE: "1" };
+  if (platform !== "darwin") return env;
+  // With Metal a mapped file is resident twice, once as file cache and once as device buffer.
+  return { ...env, LLAMA_ARG_LOAD_MODE: "none", LLAMA_ARG_MMAP: "0" };
+}
+
+function integer(what: string, value: number): number {
+  if (Number.isSafeInteger(value)) return value;
+  throw invalid(what, value, "Give a whole number.");
+}
+
+function invalid(what: string, value: number, hint: string): AppError {
+  return new AppError("usage", `cannot use ${what} ${value}: it is out of range`, { hint });
+}

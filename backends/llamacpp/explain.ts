@@ -1,0 +1,156 @@
+/** What llama-server wrote before it died, as one sentence. Pure. */
+import type { ExitFacts, ExitReason } from "../../src/runtime/backend.ts";
+
+/** Characters of an engine's own line that are shown: it may quote a whole template or prompt. */
+const QUOTE_LIMIT = 200;
+
+const MEMORY_HINT =
+  "Give it a smaller context (`--context-size`), a smaller quantization, or unload other models with `tug unload --all`.";
+const REPACKAGE_HINT = "Get the model file again and package it with `tug package`.";
+
+interface Pattern {
+  readonly match: RegExp;
+  readonly reason: (found: RegExpMatchArray) => string;
+  readonly hint?: string;
+}
+
+/** First match wins: the specific causes come before the general complaints that follow them in the log. */
+const PATTERNS: readonly Pattern[] = [
+  {
+    match: /cudaMalloc failed: out of memory|CUDA error: out of memory/,
+    reason: () => "not enough GPU memory (CUDA)",
+    hint: MEMORY_HINT,
+  },
+  {
+    match: /ErrorOutOfDeviceMemory/,
+    reason: () => "not enough GPU memory (Vulkan)",
+    hint: MEMORY_HINT,
+  },
+  {
+    match: /hipMalloc failed: out of memory|ROCm error: out of memory/,
+    reason: () => "not enough GPU memory (ROCm)",
+    hint: MEMORY_HINT,
+  },
+  {
+    match: /failed to allocate buffer, size = *([\d.]+) *MiB|unable to allocate (?:\S+ )?buffer/,
+    reason: (found) =>
+      found[1] === undefined
+        ? "not enough memory"
+        : `not enough memory for a buffer of ${found[1]} MiB`,
+    hint: MEMORY_HINT,
+  },
+  { match: /std::bad_alloc/, reason: () => "not enough memory", hint: MEMORY_HINT },
+  {
+    match: /unknown model architecture: '([^']*)'/,
+    reason: (found) => `this llama.cpp does not know the architecture \`${found[1]}\``,
+    hint: "Install a newer engine with `tug install-backend llama.cpp --version VERSION`.",
+  },
+  {
+    match: /failed to load draft model/,
+    reason: () => "the draft model cannot be loaded",
+    hint: "Choose a draft model of the same family, or do without one.",
+  },
+  {
+    match: /Failed to load CLIP model|failed to load multimodal model/,
+    reason: () => "the multimodal projector cannot be loaded",
+    hint: "Package the model with the projector that belongs to it (`--mmproj`).",
+  },
+  {
+    match:
+      /common_chat_templates_init: error: (.*)|failed to (?:initialize|apply) (?:chat )?template/,
+    reason: (found) => `the chat template is invalid${found[1] ? `: ${quote(found[1])}` : ""}`,
+    hint: "Package the model with a corrected template (`--chat-template`).",
+  },
+  {
+    match: /model is corrupted or incomplete/,
+    reason: () => "the model file is corrupt or incomplete",
+    hint: REPACKAGE_HINT,
+  },
+  {
+    match: /invalid magic characters/,
+    reason: () => "the model file is not a GGUF file",
+    hint: REPACKAGE_HINT,
+  },
+  {
+    match: /failed to load GGUF split from (.*)/,
+    reason: (found) => `a part of the model is missing: ${quote(found[1])}`,
+    hint: REPACKAGE_HINT,
+  },
+  {
+    match: /illegal split file idx/,
+    reason: () => "the model does not start with its first part",
+    hint: "Name the part that ends in -00001-of-N.",
+  },
+  {
+    match: /failed to open GGUF file '(.*)' \((.*)\)/,
+    reason: (found) => `cannot open ${quote(found[1])}: ${quote(found[2]).toLowerCase()}`,
+  },
+  {
+    match: /error loading model: (.*)/,
+    reason: (found) => quote(found[1]),
+  },
+  {
+    match: /error while handling argument "([^"]*)": (.*)/,
+    reason: (found) => `the engine refuses the flag \`${found[1]}\`: ${quote(found[2])}`,
+    hint: "Correct the runtime flags of this model with `tug configure`.",
+  },
+  {
+    match: /error: invalid argument: (.*)/,
+    reason: (found) => `this build of the engine does not know the flag \`${quote(found[1])}\``,
+    hint: "Correct the runtime flags of this model with `tug configure`.",
+  },
+  {
+    match: /couldn't bind HTTP server socket/,
+    reason: () => "the engine cannot listen on its socket",
+    hint: "Check that the run directory exists, is writable and has a short path.",
+  },
+  {
+    match: /(GGML_ASSERT\(.*?\) failed|Assertion .* failed)/,
+    reason: (found) => `the engine stopped at a failed check: ${quote(found[1])}`,
+    hint: "The model file may be malformed; otherwise try another version of the engine.",
+  },
+  {
+    match: /error while loading shared libraries: (.*)|version [`']([^']*)' not found/,
+    reason: (found) => `the engine does not fit this system: ${quote(found[1] ?? found[2])}`,
+    hint: "Install one that does with `tug install-backend llama.cpp`.",
+  },
+];
+
+export function explainExit(facts: ExitFacts): ExitReason {
+  for (const { match, reason, hint } of PATTERNS) {
+    const found = match.exec(facts.stderrTail);
+    if (found !== null) return { reason: reason(found), hint };
+  }
+  const ended = howItEnded(facts);
+  if (facts.signal === "SIGKILL") {
+    return { reason: `${ended}, probably by the system for lack of memory`, hint: MEMORY_HINT };
+  }
+  if (facts.signal === "SIGILL") {
+    return {
+      reason: `${ended}: this processor lacks an instruction that the engine needs`,
+      hint: "Install another build with `tug install-backend llama.cpp --source apt`.",
+    };
+  }
+  const line = lastComplaint(facts.stderrTail);
+  return { reason: line === undefined ? ended : `${ended}: ${line}` };
+}
+
+// --- internal ---
+
+function howItEnded({ exitCode, signal }: ExitFacts): string {
+  if (signal !== null) return `the engine was ended by ${signal}`;
+  return exitCode === null ? "the engine ended" : `the engine ended with exit code ${exitCode}`;
+}
+
+/** The last line marked as an error, else the last line; without llama.cpp's `0.00.028.925 E ` in front. */
+function lastComplaint(stderr: string): string | undefined {
+  const lines = stderr.split("\n").filter((line) => line.trim() !== "");
+  const errors = lines.filter((line) => /^[\d.]+ E |error/i.test(line));
+  const line = errors.at(-1) ?? lines.at(-1);
+  return line === undefined ? undefined : quote(line.replace(/^[\d.]+ [EWID] /, ""));
+}
+
+function quote(text = ""): string {
+  const trimmed = text.trim().replaceAll(/\s+/g, " ");
+  return trimmed.length > QUOTE_LIMIT ? `${trimmed.slice(0, QUOTE_LIMIT)}…` : trimmed;
+}

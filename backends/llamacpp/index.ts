@@ -1,0 +1,15 @@
+/** llama.cpp, through its HTTP server. One process serves one model on one unix socket. */
+import type { Backend } from "../../src/runtime/backend.ts";
+import { llamacppArgs } from "./args.ts";
+import { explainExit } from "./explain.ts";
+import { recipe } from "./install.ts";
+
+export const llamacpp: Backend = {
+  name: "llama.cpp",
+  formats: ["gguf"],
+  modes: ["completion", "embedding", "reranking"],
+  recipe,
+  readinessPath: "/health",
+  args: llamacppArgs,
+  explainExit,
+};

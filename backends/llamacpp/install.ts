@@ -1,0 +1,88 @@
+/** Where a llama-server comes from. Values only; `src/runtime/installer/` does the work. */
+import type { Gpu, InstallRecipe, Machine } from "../../src/runtime/backend.ts";
+import release from "./release.json" with { type: "json" };
+
+export const recipe: InstallRecipe = {
+  path: {
+    environment: ["TUG_LLAMA_SERVER", "LLAMA_SERVER_PATH"],
+    executable: "llama-server",
+  },
+  github: {
+    repository: release.repository,
+    version: release.version,
+    assets: githubAssets,
+    executable: "llama-server",
+  },
+  apt: {
+    packages: aptPackages,
+    suite: "sid",
+    mainPackage: "llama.cpp-tools",
+    files: [
+      "usr/bin/llama-server",
+      "usr/lib/*/llama/libllama-server-impl.so",
+      "usr/lib/*/ggml/backends*/*.so",
+      "usr/lib/*/lib{llama,llama-common,mtmd,ggml,ggml-base}.so.*",
+      "usr/lib/*/lib{c,m,mvec,dl,rt,pthread,resolv,util,anl,nss_files,nss_dns}.so.*",
+      "usr/lib/*/lib{ssl,crypto,stdc++,gomp,gcc_s,zstd,z,vulkan}.so.*",
+      "usr/lib/*/ld-linux-*.so.*",
+    ],
+    executable: "llama-server",
+  },
+};
+
+/**
+ * Asset names of llama.cpp's releases.
+ *
+ * @see https://github.com/ggml-org/llama.cpp/blob/master/.github/workflows/release.yml
+ */
+export function githubAssets(machine: Machine, gpu: Gpu, version: string): readonly string[] {
+  const { platform, arch } = machine;
+  if (arch !== "x64" && arch !== "arm64") return [];
+  const asset = (rest: string): string => `llama-${version}-bin-${rest}`;
+  if (platform === "linux") return linuxBuilds(arch, gpu).map((rest) => asset(`${rest}.tar.gz`));
+  if (platform === "win32") return windowsBuilds(arch, gpu).map((rest) => asset(`${rest}.zip`));
+  if (platform === "darwin" && gpu === (arch === "arm64" ? "metal" : "none")) {
+    return [asset(`macos-${arch}.tar.gz`), asset(`macos-${arch}.zip`)];
+  }
+  return [];
+}
+
+// --- internal ---
+
+/** Upstream builds no CUDA for Linux: those GPUs are served by Vulkan. */
+function linuxBuilds(arch: "x64" | "arm64", gpu: Gpu): readonly string[] {
+  if (gpu === "none") return [`ubuntu-${arch}`];
+  if (gpu === "vulkan") return [`ubuntu-vulkan-${arch}`];
+  if (gpu === "rocm" && arch === "x64") return ["ubuntu-rocm-7.2-x64"];
+  return [];
+}
+
+function windowsBuilds(arch: "x64" | "arm64", gpu: Gpu): readonly string[] {
+  if (gpu === "none") return [`win-cpu-${arch}`];
+  if (arch !== "x64") return [];
+  if (gpu === "vulkan") return ["win-vulkan-x64"];
+  if (gpu === "rocm") return ["win-hip-radeon-x64"];
+  return [];
+}
+
+/**
+ * The smallest set that runs llama-server, its C library included; the closure of dependencies is three times that.
+ * CUDA is not in Debian's main archive, and its ROCm libraries are gigabytes: Vulkan serves both kinds of GPU.
+ */
+function aptPackages(gpu: Gpu): readonly string[] {
+  const packages = [
+    "llama.cpp-tools",
+    "libllama0",
+    "libggml0",
+    "libssl3t64",
+    "libc6",
+    "libstdc++6",
+    "libgomp1",
+    "libgcc-s1",
+    "libzstd1",
+    "zlib1g",
+  ];
+  if (gpu === "none") return packages;
+  if (gpu === "vulkan") return [...packages, "libggml0-backend-vulkan", "libvulkan1"];
+  return [];
+}

@@ -1,0 +1,36 @@
+import { describe, expect, test } from "bun:test";
+
+import type { Gpu } from "../../../src/runtime/backend.ts";
+import { githubAssets, recipe } from "../../../backends/llamacpp/install.ts";
+
+function packages(gpu: Gpu): readonly string[] {
+  return recipe.apt?.packages(gpu) ?? [];
+}
+
+describe("llama.cpp's install recipe", () => {
+  test.each([
+    [{ platform: "linux", arch: "x64" }, "none", "llama-b1-bin-ubuntu-x64.tar.gz"],
+    [{ platform: "linux", arch: "arm64" }, "none", "llama-b1-bin-ubuntu-arm64.tar.gz"],
+    [{ platform: "linux", arch: "x64" }, "vulkan", "llama-b1-bin-ubuntu-vulkan-x64.tar.gz"],
+    [{ platform: "linux", arch: "x64" }, "rocm", "llama-b1-bin-ubuntu-rocm-7.2-x64.tar.gz"],
+    [{ platform: "linux", arch: "x64" }, "cuda", undefined],
+    [{ platform: "linux", arch: "riscv64" }, "none", undefined],
+    [{ platform: "darwin", arch: "arm64" }, "metal", "llama-b1-bin-macos-arm64.tar.gz"],
+    [{ platform: "darwin", arch: "x64" }, "none", "llama-b1-bin-macos-x64.tar.gz"],
+    [{ platform: "win32", arch: "x64" }, "none", "llama-b1-bin-win-cpu-x64.zip"],
+    [{ platform: "win32", arch: "arm64" }, "none", "llama-b1-bin-win-cpu-arm64.zip"],
+    [{ platform: "win32", arch: "x64" }, "vulkan", "llama-b1-bin-win-vulkan-x64.zip"],
+    [{ platform: "freebsd", arch: "x64" }, "none", undefined],
+  ] as const)("recipe: on %j with %s the asset is %p", (machine, gpu, expected) => {
+    expect(githubAssets(machine, gpu, "b1")[0]).toBe(expected);
+  });
+
+  test("recipe: Vulkan adds packages to those of the processor build, CUDA has none", () => {
+    expect(packages("vulkan")).toEqual([
+      ...packages("none"),
+      "libggml0-backend-vulkan",
+      "libvulkan1",
+    ]);
+    expect(packages("cuda")).toEqual([]);
+  });
+});
