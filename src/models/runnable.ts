@@ -1,0 +1,146 @@
+/** From a name to something an engine can open. */
+import { realpath, stat } from "node:fs/promises";
+import { dirname, isAbsolute, resolve } from "node:path";
+import { AppError } from "../errors.ts";
+import { digestOf } from "../oci/digest.ts";
+import { encodeCanonical } from "../oci/manifest.ts";
+import type { Bundle, ModelFormat } from "../store/bundle.ts";
+import { readGgufFacts, splitNames, toReadError } from "../store/gguf.ts";
+import type { Store, StoredModel } from "../store/store.ts";
+import { ensureBuiltin, isBuiltin } from "./builtin.ts";
+import { describeConfig, weightLayers } from "./config.ts";
+
+/** What the runtime knows of a model. */
+export interface RunnableModel {
+  /** `sha256:<hex>` of the manifest, or for a bare file a digest of its path, size and time of change. */
+  readonly id: string;
+  /** The name it was asked for by. */
+  readonly name: string;
+  readonly format: ModelFormat;
+  readonly weightBytes: number;
+  /** Materialises the files and pins them until the bundle is disposed. */
+  openBundle(signal: AbortSignal): Promise<Bundle & AsyncDisposable>;
+}
+
+export interface RunnableOptions {
+  /** Files that may be named by their absolute path: any, or those of a list. */
+  readonly paths: "allow" | readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * @param name a reference, a digest, or the absolute path of a GGUF file, which is then served from where it is
+ * @throws model_not_found, invalid_reference, forbidden (a path that may not be named), unsupported_model,
+ *   invalid_model_file, not_found
+ */
+export async function resolveRunnable(
+  store: Store,
+  name: string,
+  options: RunnableOptions,
+): Promise<RunnableModel> {
+  if (isAbsolute(name)) {
+    requireAllowed(name, options.paths);
+    return toRunnableFile(name);
+  }
+  const { signal = new AbortController().signal } = options;
+  const model = isBuiltin(name) ? await ensureBuiltin(store, { signal }) : await find(store, name);
+  return toRunnableModel(store, model, name);
+}
+
+// --- internal ---
+
+/** Says nothing of what is on the disk to somebody who may not ask. */
+function requireAllowed(path: string, allowed: RunnableOptions["paths"]): void {
+  if (allowed === "allow" || allowed.some((entry) => resolve(entry) === resolve(path))) return;
+  throw new AppError("forbidden", `cannot run \`${path}\`: files are served only to their owner`, {
+    hint: "Run `tug run FILE`, start the runner with `tug serve --model FILE`, or package the file and use its name.",
+  });
+}
+
+async function toRunnableFile(path: string): Promise<RunnableModel> {
+  const files: { path: string; size: number; mtimeMs: number }[] = [];
+  for (const name of splitNames(path)) files.push(await statFile(name, path));
+  return {
+    id: digestOf(encodeCanonical(files)),
+    name: path,
+    format: "gguf",
+    weightBytes: files.reduce((sum, { size }) => sum + size, 0),
+    openBundle: (signal) => openFile(path, signal),
+  };
+}
+
+/** Of a set with a missing shard, the header reader says best what is wrong. */
+async function statFile(
+  name: string,
+  asked: string,
+): Promise<{ path: string; size: number; mtimeMs: number }> {
+  try {
+    const { size, mtimeMs } = await stat(name);
+    return { path: await realpath(name), size, mtimeMs };
+  } catch (error) {
+    await readGgufFacts(asked, { signal: new AbortController().signal });
+    throw toReadError(name, error);
+  }
+}
+
+async function openFile(path: string, signal: AbortSignal): Promise<Bundle & AsyncDisposable> {
+  const { files, isProjector } = await readGgufFacts(path, { signal });
+  if (isProjector) {
+    throw new AppError("unsupported_model", `cannot run \`${path}\`: it is a projector`, {
+      hint: "Run the model that it belongs to.",
+    });
+  }
+  // Not the real path: shards are found by their names, and a link's target may have none of them.
+  const model = resolve(files[0]?.path ?? path);
+  return {
+    directory: dirname(model),
+    format: "gguf",
+    model,
+    weightBytes: files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+async function find(store: Store, name: string): Promise<StoredModel> {
+  try {
+    return await store.resolve(name);
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== "model_not_found") throw error;
+    throw new AppError("model_not_found", error.message, {
+      hint: "`tug list` shows the models that are here. Add one with `tug package --gguf FILE NAME`, run a file with `tug run ./file.gguf`, or try `tug run pebble`.",
+      cause: error,
+    });
+  }
+}
+
+async function toRunnableModel(
+  store: Store,
+  model: StoredModel,
+  name: string,
+): Promise<RunnableModel> {
+  const { format: configFormat } = await describeConfig(store, model);
+  const weights = weightLayers(model.manifest, configFormat);
+  const format = formatOf(configFormat);
+  if (format === undefined || weights.length === 0) {
+    throw new AppError(
+      "unsupported_model",
+      `cannot run \`${name}\`: it has no weights known here`,
+      {
+        hint: "`tug inspect` shows what it is made of.",
+      },
+    );
+  }
+  return {
+    id: model.digest,
+    name,
+    format,
+    weightBytes: weights.reduce((sum, { size }) => sum + size, 0),
+    openBundle: () => store.openBundle(model, configFormat === null ? {} : { configFormat }),
+  };
+}
+
+function formatOf(text: string | null): ModelFormat | undefined {
+  // What Docker Model Runner called DDUF at first.
+  if (text === "diffusers") return "dduf";
+  return text === "gguf" || text === "safetensors" || text === "dduf" ? text : undefined;
+}

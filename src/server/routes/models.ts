@@ -1,0 +1,212 @@
+/** `/models`: what is in the store, and what comes in, goes out and is removed. */
+import { type Context, Hono } from "hono";
+import * as v from "valibot";
+import type { PackageRequest, PruneResult, TagResult, VerifyResult } from "../../api/models.ts";
+import { AppError } from "../../errors.ts";
+import { ensureBuiltin, isBuiltin } from "../../models/builtin.ts";
+import { exportModel } from "../../models/export.ts";
+import { importModel } from "../../models/import.ts";
+import { describeModel, inspectModel, listModels } from "../../models/inspect.ts";
+import { packageModel } from "../../models/package.ts";
+import { reportBytes } from "../../models/progress.ts";
+import { formatReference, looksLikeId, parseReference } from "../../oci/reference.ts";
+import type { Store } from "../../store/store.ts";
+import type { AppEnv } from "../deps.ts";
+import { progressResponse } from "../progress-response.ts";
+import { parseBody, parseOptionalBody } from "../request-body.ts";
+
+/** Names and paths. Bytes. */
+const MAX_BODY_BYTES = 1024 * 1024;
+
+export interface ModelRoutesDeps {
+  readonly store: Store;
+  /** For what can be made again. */
+  /** Whether a worker serves the model with this digest; never unless given. */
+  readonly inUse?: (modelId: string) => boolean;
+}
+
+/** Mounted at `/models`. Errors are thrown as `AppError`, for the app to render. */
+export function modelRoutes(deps: ModelRoutesDeps): Hono<AppEnv> {
+  const { store } = deps;
+  const routes = new Hono<AppEnv>();
+  routes.get("/", async (c) => c.json(await listModels(store)));
+  routes.post("/package", (c) => packageFiles(c, store));
+  routes.post("/create", (c) => create(c, store));
+  routes.post("/load", (c) => load(c, store));
+  routes.post("/prune", (c) => prune(c, store));
+  routes.post("/verify", (c) => verify(c, store));
+  routes.delete("/purge", (c) => purge(c, deps));
+  routes.get("/:name{.+}/export", (c) => exportArchive(c, store));
+  routes.post("/:name{.+}/tag", (c) => tag(c, store));
+  routes.get("/:name{.+}", (c) => inspect(c, store));
+  routes.delete("/:name{.+}", (c) => remove(c, deps));
+  return routes;
+}
+
+// --- internal ---
+
+type RouteContext = Context<AppEnv>;
+
+const PACKAGE_REQUEST = v.strictObject({
+  model: v.string(),
+  gguf: v.string(),
+  licenses: v.exactOptional(v.array(v.string())),
+  chat_template: v.exactOptional(v.string()),
+  mmproj: v.exactOptional(v.string()),
+  context_size: v.exactOptional(v.number()),
+  format: v.exactOptional(v.picklist(["docker", "cncf"])),
+  created: v.exactOptional(v.string()),
+  link: v.exactOptional(v.boolean()),
+});
+
+/** Docker Model Runner's; it has a bearer token besides. */
+const CREATE_REQUEST = v.object({ from: v.string() });
+
+const PRUNE_REQUEST = v.strictObject({
+  all: v.optional(v.boolean(), false),
+  dry_run: v.optional(v.boolean(), false),
+});
+
+async function packageFiles(c: RouteContext, store: Store): Promise<Response> {
+  if (c.env?.trusted !== true) {
+    throw new AppError("forbidden", "cannot package files: this client may not name files", {
+      hint: "Package with `tug package` on the machine itself, or send an archive to `/models/load`.",
+    });
+  }
+  const { value } = await parseBody(c.req.raw, PACKAGE_REQUEST, MAX_BODY_BYTES);
+  const request: PackageRequest = value;
+  return progressResponse(c.req.raw.signal, (options) => packageModel(store, request, options));
+}
+
+/** Docker Model Runner pulls here. */
+async function create(c: RouteContext, store: Store): Promise<Response> {
+  const { value } = await parseBody(c.req.raw, CREATE_REQUEST, MAX_BODY_BYTES);
+  const reference = formatReference(parseReference(value.from));
+  if (!isBuiltin(value.from)) {
+    throw new AppError(
+      "not_supported",
+      `cannot pull \`${reference}\`: this version does not pull`,
+      {
+        hint: "Add a model with `tug package --gguf FILE NAME`; `pebble` is built in.",
+      },
+    );
+  }
+  return progressResponse(c.req.raw.signal, async ({ signal }) =>
+    describeModel(store, await ensureBuiltin(store, { signal })),
+  );
+}
+
+function load(c: RouteContext, store: Store): Response {
+  const { body, signal } = c.req.raw;
+  if (body === null) {
+    throw new AppError("invalid_request", "cannot load a model: the body is empty", {
+      hint: "Send the tar archive of a model.",
+    });
+  }
+  return progressResponse(signal, async (options) =>
+    describeModel(store, await importModel(store, body, options)),
+  );
+}
+
+async function prune(c: RouteContext, store: Store): Promise<Response> {
+  const { all, dry_run: dryRun } = await parseOptionalBody(c.req.raw, PRUNE_REQUEST);
+  const { models, blobs, ingests, bundles, freedBytes } = await store.prune({ all, dryRun });
+  const result: PruneResult = { models, blobs, ingests, bundles, freed_bytes: freedBytes };
+  return c.json(result);
+}
+
+function verify(c: RouteContext, store: Store): Response {
+  return progressResponse(c.req.raw.signal, async ({ signal, onProgress }) => {
+    const onBytes = reportBytes(onProgress, { id: "models", phase: "verifying" });
+    const result: VerifyResult = await store.verify({ signal, onBytes });
+    return result;
+  });
+}
+
+async function purge(c: RouteContext, { store, inUse }: ModelRoutesDeps): Promise<Response> {
+  const used = (await store.list()).find(({ digest }) => inUse?.(digest) === true);
+  if (used !== undefined) throw busy("all models", used.tags[0] ?? used.digest);
+  await store.purge();
+  return c.body(null, 200);
+}
+
+async function exportArchive(c: RouteContext, store: Store): Promise<Response> {
+  const name = nameOf(c);
+  const { sizeBytes, chunks } = await exportModel(store, name, { signal: c.req.raw.signal });
+  const fileName = encodeURIComponent(`${name.replaceAll(/[/:@]/g, "-")}.tar`);
+  return new Response(toStream(chunks), {
+    headers: {
+      "content-type": "application/x-tar",
+      "content-length": String(sizeBytes),
+      "content-disposition": `attachment; filename*=UTF-8''${fileName}`,
+    },
+  });
+}
+
+/** Reads on as the client does. */
+function toStream(chunks: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  const iterator = chunks[Symbol.asyncIterator]();
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await iterator.next();
+      if (done === true) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: async () => void (await iterator.return?.()),
+  });
+}
+
+async function tag(c: RouteContext, store: Store): Promise<Response> {
+  const { repo, tag: tagName } = c.req.query();
+  if (!repo) {
+    throw new AppError("invalid_request", "cannot tag a model: `repo` is missing", {
+      hint: "Give the new name as `?repo=NAME&tag=TAG`.",
+    });
+  }
+  const target = parseReference(tagName ? `${repo}:${tagName}` : repo);
+  if (target.digest !== undefined) {
+    throw new AppError("invalid_reference", "cannot tag a model: a digest is not a tag", {
+      hint: "Leave out what follows `@`.",
+    });
+  }
+  const name = nameOf(c);
+  const model = await store.resolve(name);
+  await store.tag(model.digest, target);
+  const reference = formatReference(target);
+  const result: TagResult = { message: `Tagged ${name} as ${reference}`, target: reference };
+  return c.json(result, 201);
+}
+
+async function inspect(c: RouteContext, store: Store): Promise<Response> {
+  if (isSet(c.req.query("remote"))) {
+    throw new AppError("not_supported", "cannot look into a registry: this version does not", {
+      hint: "Leave out `remote`.",
+    });
+  }
+  return c.json(await inspectModel(store, nameOf(c)));
+}
+
+async function remove(c: RouteContext, { store, inUse }: ModelRoutesDeps): Promise<Response> {
+  const name = nameOf(c);
+  const force = isSet(c.req.query("force"));
+  const model = await store.resolve(name);
+  // With another tag left, the model stays: taking one away disturbs nobody.
+  const goes = model.tags.length <= 1 || looksLikeId(name) || name.includes("@");
+  if (!force && goes && inUse?.(model.digest) === true) throw busy(`\`${name}\``, name);
+  return c.json(await store.remove(name, { force }));
+}
+
+function nameOf(c: RouteContext): string {
+  return c.req.param("name") ?? "";
+}
+
+/** A bare key is true, as in Docker Model Runner. */
+function isSet(value: string | undefined): boolean {
+  return value !== undefined && !["false", "0", "f", "no"].includes(value.toLowerCase());
+}
+
+function busy(what: string, model: string): AppError {
+  return new AppError("model_in_use", `cannot remove ${what}: \`${model}\` is in use`, {
+    hint: `Run \`tug unload ${model}\` first, or remove it with \`--force\`.`,
+  });
+}
