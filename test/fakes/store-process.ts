@@ -36,7 +36,10 @@ const ROLES: Readonly<Record<string, () => Promise<void>>> = {
   /** Commits models, and gives the same tag to each. */
   async commit() {
     for (let index = 0; index < COMMITS; index += 1) {
-      const model = await commitSample(store, { name: `${name}-${index}`, weights: `${name} ${index}` });
+      const model = await commitSample(store, {
+        name: `${name}-${index}`,
+        weights: `${name} ${index}`,
+      });
       await store.tag(model.digest, parseReference("contended"));
     }
     process.stdout.write("done\n");

@@ -1,0 +1,71 @@
+import { describe, expect, test } from "bun:test";
+import * as types from "../../src/oci/media-types.ts";
+
+describe("weightFormat", () => {
+  test.each([
+    [types.DOCKER_GGUF, undefined, undefined, "gguf"],
+    [types.DOCKER_SAFETENSORS, undefined, undefined, "safetensors"],
+    [types.DOCKER_DDUF, undefined, undefined, "dduf"],
+    [types.MODELPACK_WEIGHT_GGUF, undefined, undefined, "gguf"],
+    [types.MODELPACK_WEIGHT_SAFETENSORS, undefined, undefined, "safetensors"],
+    [types.MODELPACK_WEIGHT, "weights.bin", "GGUF", "gguf"],
+    [types.MODELPACK_WEIGHT, "dir/m.safetensors", undefined, "safetensors"],
+    [types.MODELPACK_WEIGHT, "M.GGUF", "something", "gguf"],
+    [types.MODELPACK_WEIGHT, "weights.bin", undefined, undefined],
+    [types.MODELPACK_WEIGHT, undefined, undefined, undefined],
+    [types.MODELPACK_WEIGHT, "x/MMProj-f16.gguf", "gguf", undefined],
+    [types.DOCKER_MMPROJ, "a.gguf", undefined, undefined],
+    [types.DOCKER_GGUF_LORA, "a.gguf", undefined, undefined],
+    [types.DOCKER_LICENSE, "a.gguf", undefined, undefined],
+  ])(
+    "media types: %s at %p in a %p config has weights in %p",
+    (...[mediaType, path, format, expected]) => {
+      expect<unknown>(types.weightFormat(mediaType, path, format)).toBe(expected);
+    },
+  );
+});
+
+describe("isProjector", () => {
+  test.each([
+    [types.DOCKER_MMPROJ, undefined, true],
+    [types.DOCKER_GGUF_MMPROJ, undefined, true],
+    [types.MODELPACK_WEIGHT, "a/mmproj-f16.gguf", true],
+    [types.MODELPACK_WEIGHT, "mmproj/model.gguf", false],
+    [types.DOCKER_GGUF, "mmproj.gguf", false],
+  ])("media types: whether %s at %p is a projector is %p", (mediaType, path, expected) => {
+    expect(types.isProjector(mediaType, path)).toBe(expected);
+  });
+});
+
+describe("isTemplate and isLicense", () => {
+  test.each([
+    [types.DOCKER_CHAT_TEMPLATE, undefined, true, false],
+    [types.MODELPACK_WEIGHT_CONFIG, "chat_template.jinja", true, false],
+    [types.MODELPACK_WEIGHT_CONFIG, "config.json", false, false],
+    [types.DOCKER_LICENSE, undefined, false, true],
+    [types.MODELPACK_DOC, "LICENSE", false, true],
+    [types.MODELPACK_DOC, "README.md", false, false],
+  ])(
+    "media types: %s at %p: template %p, licence %p",
+    (...[mediaType, path, template, license]) => {
+      expect([types.isTemplate(mediaType, path), types.isLicense(mediaType, path)]).toEqual([
+        template,
+        license,
+      ]);
+    },
+  );
+});
+
+describe("isLaidOutByPath", () => {
+  test.each([
+    [types.DOCKER_CONFIG_V01, undefined, false],
+    [types.DOCKER_CONFIG_V02, undefined, true],
+    [types.MODELPACK_CONFIG, undefined, true],
+    ["application/x", types.MODELPACK_MANIFEST, true],
+  ])(
+    "media types: config %s with artifact type %p is laid out by path: %p",
+    (config, artifact, expected) => {
+      expect(types.isLaidOutByPath(config, artifact)).toBe(expected);
+    },
+  );
+});
