@@ -20,7 +20,6 @@ const MAX_BODY_BYTES = 1024 * 1024;
 
 export interface ModelRoutesDeps {
   readonly store: Store;
-  /** For what can be made again. */
   /** Whether a worker serves the model with this digest; never unless given. */
   readonly inUse?: (modelId: string) => boolean;
 }

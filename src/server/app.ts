@@ -1,0 +1,82 @@
+/** The HTTP API as a value: `app.fetch(request, bindings)`. Listening is somebody else's. */
+import { Hono, type MiddlewareHandler } from "hono";
+import { AppError, toAppError } from "../errors.ts";
+import { log } from "../log.ts";
+import type { AppDeps, AppEnv } from "./deps.ts";
+import { toErrorResponse } from "./error-response.ts";
+import { guard } from "./guard.ts";
+import { engineRoutes } from "./routes/engines.ts";
+import { healthRoutes } from "./routes/health.ts";
+import { openaiRoutes } from "./routes/openai.ts";
+import { runnerRoutes } from "./routes/runner.ts";
+
+export type App = Hono<AppEnv>;
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+export function createApp(deps: AppDeps): App {
+  const app: App = new Hono<AppEnv>({ getPath: routePath });
+  app.use(requestLog());
+  app.use(guard(deps.allowedOrigins));
+  app.route("/models", deps.models);
+  app.route("/engines", engineRoutes(deps));
+  app.route("/", openaiRoutes(deps));
+  app.route("/", runnerRoutes(deps));
+  app.route("/", healthRoutes(deps));
+  app.onError((thrown, c) => {
+    const error = toAppError(thrown);
+    if (error.code === "internal") {
+      const { stack } = error.cause instanceof Error ? error.cause : error;
+      log.error(`server: request failed method=${c.req.method} path=${c.req.path} ${stack}`);
+    }
+    return toErrorResponse(error);
+  });
+  app.notFound((c) => refuseUnrouted(app, c.req.method, c.req.path));
+  return app;
+}
+
+/** The path with doubled and trailing slashes taken out, still percent-encoded. */
+export function routePath(request: Request): string {
+  const start = request.url.indexOf("/", request.url.indexOf("://") + 3);
+  if (start < 0) return "/";
+  const end = request.url.slice(start).search(/[?#]/);
+  const path = end < 0 ? request.url.slice(start) : request.url.slice(start, start + end);
+  return path.replaceAll(/\/{2,}/g, "/").replace(/(?<=.)\/$/, "");
+}
+
+// --- internal ---
+
+function requestLog(): MiddlewareHandler<AppEnv> {
+  return async function logRequest(c, next) {
+    const start = performance.now();
+    await next();
+    const ms = (performance.now() - start).toFixed(1);
+    log.debug(`server: answered ${c.req.method} ${c.req.path} status=${c.res.status} ms=${ms}`);
+  };
+}
+
+/** 405 for a path that other methods have, else 404 (RFC 9110 §15.5.6: Allow lists them). */
+function refuseUnrouted(app: App, method: string, path: string): Response {
+  const allowed = METHODS.filter((candidate) =>
+    app.router.match(candidate, path)[0].some(([[, route]]) => route.method === candidate),
+  );
+  if (allowed.length === 0) {
+    return toErrorResponse(
+      new AppError(
+        "not_found",
+        `cannot ${method} \`${path.slice(0, 200)}\`: there is no such route`,
+        {
+          hint: "Check the path; the OpenAI routes are under /v1 and /engines/v1.",
+        },
+      ),
+    );
+  }
+  const response = toErrorResponse(
+    new AppError("method_not_allowed", `cannot ${method} \`${path.slice(0, 200)}\``, {
+      hint: `Use ${allowed.join(" or ")}.`,
+    }),
+  );
+  if (allowed.includes("GET")) allowed.push("HEAD");
+  response.headers.set("allow", [...allowed, "OPTIONS"].join(", "));
+  return response;
+}

@@ -1,0 +1,99 @@
+/** JSON request bodies: bounded, parsed and checked once. */
+import * as v from "valibot";
+import { AppError } from "../errors.ts";
+
+/** Several images or minutes of audio as base64 fit; it is held in memory while the request waits. Bytes. */
+export const MAX_JSON_BODY_BYTES = 512 * 1024 * 1024;
+
+/** What a field was given is shown this far. Characters. */
+const MAX_SHOWN = 80;
+
+type Schema = v.BaseSchema<unknown, unknown, v.BaseIssue<unknown>>;
+
+export interface ParsedBody<Value> {
+  readonly value: Value;
+  /** As it came, for passing on. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** @throws invalid_request (no JSON, or a field is missing or wrong: the message names it), request_too_large */
+export async function parseBody<S extends Schema>(
+  request: Request,
+  schema: S,
+  maxBytes: number = MAX_JSON_BODY_BYTES,
+): Promise<ParsedBody<v.InferOutput<S>>> {
+  const bytes = await readBody(request, maxBytes);
+  const result = v.safeParse(schema, parseJson(bytes));
+  if (result.success) return { value: result.output, bytes };
+  throw invalid(describeIssue(result.issues[0]));
+}
+
+/** Like `parseBody`, for requests whose every field has a default: no body at all is an empty object. */
+export async function parseOptionalBody<S extends Schema>(
+  request: Request,
+  schema: S,
+): Promise<v.InferOutput<S>> {
+  if (request.body === null) return v.parse(schema, {});
+  return (await parseBody(request, schema)).value;
+}
+
+/** @throws request_too_large */
+export async function readBody(
+  request: Request,
+  maxBytes: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const declared = request.headers.get("content-length");
+  if (declared !== null && Number(declared) > maxBytes) throw tooLarge(maxBytes);
+  // Transfer-Encoding overrides Content-Length (RFC 9112 §6.3): only without it the declared length is a bound.
+  if (declared !== null && !request.headers.has("transfer-encoding"))
+    return new Uint8Array(await request.arrayBuffer());
+  return readBounded(request, maxBytes);
+}
+
+// --- internal ---
+
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request.body ?? []) {
+    size += chunk.byteLength;
+    if (size > maxBytes) throw tooLarge(maxBytes);
+    chunks.push(chunk);
+  }
+  const whole = new Uint8Array(size);
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return whole;
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  if (bytes.byteLength === 0) throw invalid("the body is empty, it must be JSON");
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw invalid(`the body is not JSON (${(cause as Error).message})`, cause);
+  }
+}
+
+function describeIssue(issue: v.BaseIssue<unknown>): string {
+  const path = v.getDotPath(issue);
+  if (path === null) return `the body must be ${issue.expected ?? "valid"}, not ${issue.received}`;
+  if (issue.received === "undefined") return `\`${path}\` is required`;
+  const wanted = issue.expected === null ? issue.message : `must be ${issue.expected}`;
+  return `\`${path}\` ${wanted}, not ${issue.received.slice(0, MAX_SHOWN)}`;
+}
+
+function invalid(reason: string, cause?: unknown): AppError {
+  return new AppError("invalid_request", `cannot read the request: ${reason}`, { cause });
+}
+
+function tooLarge(maxBytes: number): AppError {
+  return new AppError(
+    "request_too_large",
+    `cannot read the request: the body exceeds ${maxBytes} bytes`,
+    { hint: "Send smaller images, or fewer of them." },
+  );
+}

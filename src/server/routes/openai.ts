@@ -1,0 +1,112 @@
+/**
+ * OpenAI's routes, under `/v1`, `/engines/v1` and `/engines/<engine>/v1`. Of a body only `model`, `keep_alive` and
+ * `context_size` are read; the engine gets it byte for byte.
+ */
+import { type Context, Hono } from "hono";
+import * as v from "valibot";
+import type { Model } from "../../api/models.ts";
+import type { Mode } from "../../runtime/backend.ts";
+import type { AppDeps, AppEnv } from "../deps.ts";
+import { proxyToWorker } from "../proxy.ts";
+import { parseBody } from "../request-body.ts";
+import {
+  requireBackend,
+  requireRuntime,
+  toKeepAliveMs,
+  toWorkerSettings,
+  WORKER_FIELDS,
+} from "../worker-request.ts";
+
+const PREFIXES = ["/v1", "/engines/v1", "/engines/:engine/v1"] as const;
+
+const INFERENCE: readonly { readonly path: string; readonly mode: Mode }[] = [
+  { path: "/chat/completions", mode: "completion" },
+  { path: "/completions", mode: "completion" },
+];
+
+/** Loose: what is not named here passes untouched. */
+const InferenceBody = v.looseObject(WORKER_FIELDS);
+
+/** `GET /v1/models/{id}`; the last field is Docker Model Runner's. */
+interface OpenaiModel {
+  readonly id: string;
+  readonly object: "model";
+  readonly created: number;
+  readonly owned_by: "docker";
+  readonly dmr: Readonly<Record<string, string | number>>;
+}
+
+export function openaiRoutes(deps: AppDeps): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  for (const prefix of PREFIXES) {
+    for (const { path, mode } of INFERENCE) {
+      const enginePath = `/v1${path}`;
+      app.post(`${prefix}${path}`, (c) => infer(c, deps, { enginePath, mode }));
+    }
+    app.get(`${prefix}/models`, async (c) => {
+      await checkEngine(c);
+      const models = await deps.listModels();
+      return c.json({ object: "list", data: models.map(toOpenaiModel) });
+    });
+    app.get(`${prefix}/models/:name{.+}`, async (c) => {
+      await checkEngine(c);
+      return c.json(toOpenaiModel(await deps.inspectModel(c.req.param("name"))));
+    });
+  }
+  return app;
+}
+
+// --- internal ---
+
+async function infer(
+  c: Context<AppEnv>,
+  deps: AppDeps,
+  { enginePath, mode }: { readonly enginePath: string; readonly mode: Mode },
+): Promise<Response> {
+  const request = c.req.raw;
+  const backend = await checkEngine(c);
+  const { value: body, bytes } = await parseBody(request, InferenceBody);
+  const runtime = requireRuntime(deps);
+  const lease = await runtime.acquire({
+    model: await deps.resolve(body.model, { trusted: c.env?.trusted === true }),
+    backend,
+    mode,
+    settings: toWorkerSettings(body.context_size),
+    keepAliveMs: toKeepAliveMs(body.keep_alive),
+    signal: request.signal,
+  });
+  if (c.req.header("x-preload-only")?.toLowerCase() === "true") {
+    lease[Symbol.dispose]();
+    return c.body(null, 200);
+  }
+  const query = request.url.indexOf("?");
+  const path = query < 0 ? enginePath : enginePath + request.url.slice(query);
+  const { method, headers, signal } = request;
+  return proxyToWorker({ method, path, headers, body: bytes, signal }, lease);
+}
+
+/** @returns the engine that the path names @throws backend_not_found */
+async function checkEngine(c: Context<AppEnv>): Promise<string | undefined> {
+  const engine = c.req.param("engine");
+  return engine === undefined ? undefined : requireBackend(engine);
+}
+
+function toOpenaiModel({ id, tags, created, config }: Model): OpenaiModel {
+  const facts = {
+    context_window: config.context_size,
+    architecture: config.architecture,
+    parameters: config.parameters,
+    quantization: config.quantization,
+    size: config.size,
+  };
+  const known = Object.entries(facts).filter(
+    (entry): entry is [string, string | number] => entry[1] !== null,
+  );
+  return {
+    id: tags[0] ?? id,
+    object: "model",
+    created,
+    owned_by: "docker",
+    dmr: Object.fromEntries(known),
+  };
+}

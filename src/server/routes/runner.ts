@@ -1,0 +1,52 @@
+/** The runner itself: what it is, its log, and asking it to leave. */
+import { Hono } from "hono";
+import { AppError } from "../../errors.ts";
+import type { AppDeps, AppEnv, RunnerControl } from "../deps.ts";
+
+export function runnerRoutes({ runner }: AppDeps): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.get("/runner", async (c) => c.json(await present(runner).info()));
+  app.post("/runner/stop", (c) => {
+    if (c.env?.trusted !== true) {
+      throw new AppError("forbidden", "cannot stop the runner: only its user may", {
+        hint: "Run `tug stop-runner` on its machine.",
+      });
+    }
+    present(runner).stop({ force: parseBoolean("force", c.req.query("force")) });
+    return c.body(null, 202);
+  });
+  app.get("/logs", (c) => {
+    const follow = parseBoolean("follow", c.req.query("follow"));
+    const stream = present(runner).logs({ follow, signal: c.req.raw.signal });
+    return new Response(stream, { headers: { "content-type": "text/plain; charset=utf-8" } });
+  });
+  return app;
+}
+
+/** A bare key is true, as in `?force`. @throws invalid_request */
+export function parseBoolean(name: string, value: string | undefined): boolean {
+  switch (value?.toLowerCase()) {
+    case undefined:
+    case "false":
+    case "0":
+      return false;
+    case "":
+    case "true":
+    case "1":
+      return true;
+    default:
+      throw new AppError(
+        "invalid_request",
+        `cannot read the query: \`${name}\` must be true or false`,
+      );
+  }
+}
+
+// --- internal ---
+
+function present(runner: RunnerControl | undefined): RunnerControl {
+  if (runner !== undefined) return runner;
+  throw new AppError("runner_unreachable", "the runner is not running", {
+    hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",
+  });
+}

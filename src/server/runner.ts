@@ -1,0 +1,100 @@
+/** The life of the running runner: what it says of itself, when it leaves, and in which order it lets go. */
+import type { RunnerInfo } from "../api/engines.ts";
+import { log } from "../log.ts";
+import { VERSION } from "../version.ts";
+import { followFile } from "./follow-file.ts";
+import type { Listening } from "./listen.ts";
+import type { EngineInstaller, RunnerControl } from "./deps.ts";
+import { toEngineInstallation } from "./routes/engines.ts";
+
+/** An answer that is being given may take this long to finish when the runner is asked to leave. */
+const DRAIN_MS = 60_000;
+
+export interface RunningRunnerDeps {
+  readonly supervisor: {
+    close(options: { graceMs: number }): Promise<void>;
+    onIdleChange(listener: (idle: boolean) => void): () => void;
+    readonly busy: boolean;
+  };
+  readonly installer: Pick<EngineInstaller, "list">;
+  readonly logFile: string;
+  readonly idleExitMs: number | null;
+}
+
+export class RunningRunner implements RunnerControl {
+  readonly closed: Promise<void>;
+  readonly #deps: RunningRunnerDeps;
+  readonly #startedAt = new Date();
+  readonly #finish: () => void;
+  #listening: Listening | undefined;
+  #idleTimer: NodeJS.Timeout | undefined;
+  #stopping = false;
+
+  constructor(deps: RunningRunnerDeps) {
+    this.#deps = deps;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.closed = promise;
+    this.#finish = resolve;
+  }
+
+  /** From now on it serves, and counts the time it is idle. */
+  begin(listening: Listening): void {
+    this.#listening = listening;
+    this.#deps.supervisor.onIdleChange((isIdle) => this.#watchIdleness(isIdle));
+    this.#watchIdleness(!this.#deps.supervisor.busy);
+    log.info(`runner: listening endpoint=${listening.endpoint} socket=${listening.socket}`);
+  }
+
+  async info(): Promise<RunnerInfo> {
+    const listening = this.#listening;
+    return {
+      version: VERSION,
+      pid: process.pid,
+      endpoint: listening?.endpoint ?? null,
+      endpoint_problem: listening?.endpointProblem ?? null,
+      socket: listening?.socket ?? null,
+      started_at: this.#startedAt.toISOString(),
+      idle_exit_ms: this.#deps.idleExitMs,
+      engines: (await this.#deps.installer.list()).map(toEngineInstallation),
+    };
+  }
+
+  /** Returns at once; `closed` tells when it is done. A second call with `force` cuts a patient stop short. */
+  stop({ force }: { force: boolean }): void {
+    if (this.#stopping && !force) return;
+    this.#stopping = true;
+    clearTimeout(this.#idleTimer);
+    log.info(`runner: stopping force=${force}`);
+    void this.#close(force ? 0 : DRAIN_MS);
+  }
+
+  logs(options: { follow: boolean; signal: AbortSignal }): ReadableStream<Uint8Array> {
+    return followFile(this.#deps.logFile, options);
+  }
+
+  // --- internal ---
+
+  /** Answers first, then the doors: whoever is being answered still hears the end. */
+  async #close(graceMs: number): Promise<void> {
+    try {
+      await this.#deps.supervisor.close({ graceMs });
+      await this.#listening?.stop();
+      log.info("runner: stopped");
+    } catch (error) {
+      log.error(`runner: stopped badly reason=${(error as Error).message}`);
+    } finally {
+      this.#finish();
+    }
+  }
+
+  #watchIdleness(isIdle: boolean): void {
+    clearTimeout(this.#idleTimer);
+    const { idleExitMs } = this.#deps;
+    if (!isIdle || idleExitMs === null || idleExitMs < 0 || this.#stopping) return;
+    this.#idleTimer = setTimeout(() => {
+      // No worker, but somebody is still served: an installation, a long export.
+      if ((this.#listening?.pendingRequests() ?? 0) > 0) return this.#watchIdleness(true);
+      return this.stop({ force: false });
+    }, idleExitMs);
+  }
+}

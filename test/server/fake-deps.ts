@@ -1,0 +1,161 @@
+/** Small honest stand-ins for what the server needs. */
+import { Hono } from "hono";
+import type { Model } from "../../src/api/models.ts";
+import { AppError } from "../../src/errors.ts";
+import type { RunnableModel } from "../../src/runtime/backend.ts";
+import type {
+  AcquireRequest,
+  AppDeps,
+  AppEnv,
+  EngineInstaller,
+  Lease,
+  ListedInstallation,
+  Runtime,
+  WorkerSnapshot,
+} from "../../src/server/deps.ts";
+
+export const PEBBLE_ID = `sha256:${"a".repeat(64)}`;
+
+export const PEBBLE: Model = {
+  id: PEBBLE_ID,
+  tags: ["docker.io/ai/pebble:latest"],
+  created: 1_700_000_000,
+  size_bytes: 3_000_000,
+  config: {
+    format: "gguf",
+    quantization: "Q8_0",
+    parameters: "2.9M",
+    architecture: "llama",
+    size: "2.86MiB",
+    context_size: null,
+    gguf: null,
+  },
+};
+
+export const INSTALLED: ListedInstallation = {
+  backend: "llama.cpp",
+  version: "0.7.0",
+  variant: "cpu",
+  source: "apt",
+  directory: "/engines/llama.cpp/0.7.0-cpu",
+  command: ["/engines/llama.cpp/0.7.0-cpu/llama-server"],
+  installedAt: "2026-01-01T00:00:00Z",
+  active: true,
+  sizeBytes: 46_000_000,
+};
+
+/** A lease that counts how often it was released. */
+export interface CountedLease extends Lease {
+  readonly releases: number;
+}
+
+export function countedLease(socket: string, failure?: AppError): CountedLease {
+  let releases = 0;
+  return {
+    socket,
+    backend: "llama.cpp",
+    modelId: PEBBLE_ID,
+    modelName: "pebble",
+    workerId: 1,
+    failure: () => Promise.resolve(failure),
+    get releases() {
+      return releases;
+    },
+    [Symbol.dispose]: () => void (releases += 1),
+  };
+}
+
+export interface FakeRuntime extends Runtime {
+  readonly acquired: AcquireRequest[];
+  readonly leases: CountedLease[];
+  readonly unloads: Parameters<Runtime["unload"]>[0][];
+}
+
+/** @param options.acquire replaces the grant, to refuse or to make wait */
+export function fakeRuntime(options: {
+  socket?: string;
+  failure?: AppError;
+  workers?: WorkerSnapshot[];
+  acquire?: (request: AcquireRequest) => Promise<Lease>;
+}): FakeRuntime {
+  const acquired: AcquireRequest[] = [];
+  const leases: CountedLease[] = [];
+  const unloads: FakeRuntime["unloads"] = [];
+  return {
+    acquired,
+    leases,
+    unloads,
+    acquire(request) {
+      acquired.push(request);
+      if (options.acquire !== undefined) return options.acquire(request);
+      const lease = countedLease(options.socket ?? "/nowhere.sock", options.failure);
+      leases.push(lease);
+      return Promise.resolve(lease);
+    },
+    list: () => options.workers ?? [],
+    unload(filter) {
+      unloads.push(filter);
+      return Promise.resolve(1);
+    },
+  };
+}
+
+export function fakeInstaller(overrides: Partial<EngineInstaller> = {}): EngineInstaller {
+  return {
+    list: () => Promise.resolve([INSTALLED]),
+    install: () => Promise.resolve(INSTALLED),
+    uninstall: () => Promise.resolve([INSTALLED]),
+    ...overrides,
+  };
+}
+
+export function fakeDeps(overrides: Partial<AppDeps> = {}): AppDeps {
+  return {
+    store: {
+      usage: () =>
+        Promise.resolve({
+          models: [
+            { digest: PEBBLE_ID, tags: PEBBLE.tags, sizeBytes: 3_000_000, sharedBytes: 1000 },
+          ],
+          totalBytes: 3_000_000,
+          reclaimableBytes: 500,
+        }),
+    },
+    models: new Hono<AppEnv>(),
+    installer: () => fakeInstaller(),
+    resolve: (name) =>
+      name === "pebble" ? Promise.resolve(runnable()) : Promise.reject(unknown(name)),
+    listModels: () => Promise.resolve([PEBBLE]),
+    inspectModel: (name) =>
+      name.includes("pebble")
+        ? Promise.resolve({
+            ...PEBBLE,
+            media_type: "application/vnd.oci.image.manifest.v1+json",
+            artifact_type: null,
+            annotations: {},
+            layers: [],
+          })
+        : Promise.reject(unknown(name)),
+    version: "1.2.3",
+    allowedOrigins: [],
+    ...overrides,
+  };
+}
+
+// --- internal ---
+
+function runnable(): RunnableModel {
+  return {
+    id: PEBBLE_ID,
+    name: "pebble",
+    format: "gguf",
+    weightBytes: 3_000_000,
+    openBundle: () => Promise.reject(new Error("the server opens no bundles")),
+  };
+}
+
+function unknown(name: string): AppError {
+  return new AppError("model_not_found", `cannot find \`${name}\`: no such model`, {
+    hint: "See `tug list`.",
+  });
+}
