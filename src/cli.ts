@@ -83,6 +83,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "Remove an engine",
     load: () => import("./commands/uninstall-runner.ts"),
   },
+  __runner: {
+    description: "The runner in the background",
+    hidden: true,
+    load: async () => ({ command: (await import("./commands/serve.ts")).backgroundCommand }),
+  },
   version: {
     description: "Show the versions of tug and of the runner",
     load: () => import("./commands/version.ts"),
@@ -121,7 +126,7 @@ async function dispatch(words: readonly string[], signal: AbortSignal): Promise<
   if (name === "help") return helpFor(words[at + 1]);
   const entry = findCommand(name);
   const { command } = await entry.load();
-  const definitions = { ...GLOBAL_FLAGS, ...(command.args) };
+  const definitions = { ...GLOBAL_FLAGS, ...command.args };
   const rest = [...words.slice(0, at), ...words.slice(at + 1)];
   if (asksForHelp(rest)) return printHelp(name, entry, command);
   const args = parseArguments(definitions, rest);

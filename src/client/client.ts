@@ -99,6 +99,11 @@ export class Client {
     return this.#follow("/engines/load", request, options);
   }
 
+  /** Engines on this machine, whether a runner runs or not. */
+  listEngines(options: CallOptions): Promise<EngineInstallation[]> {
+    return this.#get("/engines", options);
+  }
+
   install(request: InstallRequest, options: ProgressOptions): Promise<EngineInstallation> {
     return this.#follow("/engines/install-backend", request, options);
   }

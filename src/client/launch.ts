@@ -122,7 +122,12 @@ function rotate(file: string): void {
 function startFailure(options: ConnectOptions, exitCode: number): AppError {
   let last = "";
   try {
-    last = readFileSync(logFile(options), "utf8").trimEnd().split("\n").at(-1) ?? "";
+    last =
+      readFileSync(logFile(options), "utf8")
+        .trimEnd()
+        .split("\n")
+        .at(-1)
+        ?.replace(/^error: /, "") ?? "";
   } catch {
     // The exit code has to do.
   }

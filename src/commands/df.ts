@@ -14,7 +14,7 @@ export const command = defineCommand({
   async run({ args, config, paths, signal }) {
     const client = await connect("models", { config, paths, signal });
     const usage = await client.diskUsage({ signal });
-    if (args.json === true) return await printJson(usage);
+    if (args.json === true) return printJson(usage);
     const { renderTable } = await import("../terminal/table.ts");
     const rows = [
       ["Models", formatBytes(usage.models_disk_usage), formatBytes(usage.reclaimable)],

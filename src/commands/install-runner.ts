@@ -38,7 +38,7 @@ export const command = defineCommand({
       ...(args.source === undefined ? {} : { source: args.source }),
       ...(args.version === undefined ? {} : { version: args.version }),
     };
-    const engine = await client.install(request, { signal, onProgress: progress.onProgress });
+    const engine = await client.install(request, { signal, onProgress: progress.listener });
     progress.finish();
     if (args.json === true) return await printJson(engine);
     await print(

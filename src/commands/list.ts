@@ -37,10 +37,9 @@ export const command = defineCommand({
     }
     const client = await connect("models", { config, paths, signal });
     const models = filterModels(await client.listModels({ signal }), args.model);
-    if (args.openai === true) return await printJson(toOpenAiList(models));
-    if (args.json === true) return await printJson(models);
-    if (args.quiet === true)
-      return await print(models.map(({ id }) => `${shortId(id)}\n`).join(""));
+    if (args.openai === true) return printJson(toOpenAiList(models));
+    if (args.json === true) return printJson(models);
+    if (args.quiet === true) return print(models.map(({ id }) => `${shortId(id)}\n`).join(""));
     const { renderTable } = await import("../terminal/table.ts");
     await print(renderTable(HEADERS, models.flatMap(toRows)));
   },

@@ -12,7 +12,7 @@ export const command = defineCommand({
   async run({ args, config, paths, signal }) {
     const client = await connect("models", { config, paths, signal });
     if (client.transport.kind === "in-process" && args.follow !== true)
-      return await printLast(logFile({ paths }));
+      return printLast(logFile({ paths }));
     const running =
       client.transport.kind === "in-process"
         ? await connect("running", { config, paths, signal })

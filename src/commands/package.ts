@@ -58,7 +58,7 @@ export const command = defineCommand({
     const request = toRequest(args);
     const client = await connect("local", { config, paths, signal });
     using progress = createProgress({ quiet: args.json === true });
-    const result = await client.package(request, { signal, onProgress: progress.onProgress });
+    const result = await client.package(request, { signal, onProgress: progress.listener });
     progress.finish();
     if (args.json === true) return await printJson(result);
     await print(`${displayReference(result.reference)}@${result.id}\n`);

@@ -14,12 +14,13 @@ const SILENCE_MS = 1000;
 /**
  * @param options.wait `end`: reads until stdin is closed. `briefly`: the same once something has come; if nothing comes
  *        within a second, there is nothing to append
+ * @returns undefined if it stayed silent
  * @throws request_too_large · cancelled
  */
 export async function readPipedInput(options: {
   wait: "end" | "briefly";
   signal: AbortSignal;
-}): Promise<string> {
+}): Promise<string | undefined> {
   const { wait, signal } = options;
   const chunks: Uint8Array[] = [];
   const reader = Bun.stdin.stream().getReader();
@@ -32,7 +33,8 @@ export async function readPipedInput(options: {
   try {
     for (;;) {
       const next = await Promise.race([readOrEnd(reader), silence.promise]);
-      if (next === "silent" || next === undefined) break;
+      if (next === "silent") return undefined;
+      if (next === undefined) break;
       // It speaks: from now on the end counts.
       clearTimeout(timer);
       chunks.push(next);
@@ -54,9 +56,9 @@ export async function readPipedInput(options: {
 // --- internal ---
 
 /** Undefined at the end. A closed stdin (`<&-`) reads as an error: there is nothing in it either. */
-async function readOrEnd(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-): Promise<Uint8Array | undefined> {
+async function readOrEnd(reader: {
+  read(): Promise<{ value?: Uint8Array | undefined }>;
+}): Promise<Uint8Array | undefined> {
   try {
     return (await reader.read()).value;
   } catch {

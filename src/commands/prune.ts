@@ -14,7 +14,7 @@ export const command = defineCommand({
     const client = await connect("models", { config, paths, signal });
     const dryRun = args["dry-run"] === true;
     const result = await client.prune({ signal, all: args.all === true, dryRun });
-    if (args.json === true) return await printJson(result);
+    if (args.json === true) return printJson(result);
     const counts = `${result.models.length} models, ${result.blobs} blobs, ${result.ingests} unfinished writes, ${result.bundles} bundles`;
     await print(
       `${dryRun ? "Would free" : "Freed"} ${formatBytes(result.freed_bytes)} (${counts}).\n`,

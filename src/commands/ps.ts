@@ -13,7 +13,7 @@ export const command = defineCommand({
   async run({ args, config, paths, signal }) {
     const client = await connect("models", { config, paths, signal });
     const workers = await client.listWorkers({ signal });
-    if (args.json === true) return await printJson(workers);
+    if (args.json === true) return printJson(workers);
     const { renderTable } = await import("../terminal/table.ts");
     const rows = workers.map((worker) => [
       displayReference(worker.model_name),

@@ -21,7 +21,7 @@ export const command = defineCommand({
     }
     await client.unload({ all: true }, { signal });
     await client.purge({ signal });
-    if (args.json === true) return await printJson({ removed: models.map(({ id }) => id) });
+    if (args.json === true) return printJson({ removed: models.map(({ id }) => id) });
     await print(`Removed ${models.length} models.\n`);
   },
 });

@@ -13,6 +13,6 @@ export const command = defineCommand({
       const { replaceRunner } = await import("../client/launch.ts");
       await replaceRunner({ config, paths, signal, force: args.force === true });
     }
-    return await start.run(context);
+    return start.run(context);
   },
 });

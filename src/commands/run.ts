@@ -1,8 +1,10 @@
 import { isAbsolute, resolve } from "node:path";
-import type { ChatRequest } from "../api/chat.ts";
+import type { ChatEvent, ChatRequest } from "../api/chat.ts";
 import type { LoadRequest } from "../api/engines.ts";
 import type { Client } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
+import { type ChatSettings, type Session, createSession, toRequest } from "../chat/session.ts";
+import { parseDuration } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { printJson } from "../terminal/json.ts";
 import { createProgress } from "../terminal/progress.ts";
@@ -47,7 +49,11 @@ const ARGS = {
   json: { ...JSON_FLAG, description: "Print one object: text, usage, timings" },
 } as const;
 
+const SILENT_NOTE =
+  "note: stdin is open but silent and was left out; give `-` as the prompt to wait for it\n";
+
 type Args = ArgumentValues<typeof ARGS>;
+type Context = CommandContext<typeof ARGS>;
 
 export const command = defineCommand({
   args: ARGS,
@@ -55,47 +61,36 @@ export const command = defineCommand({
     "Text piped to stdin is added to the prompt. In the chat, /? lists the commands and /bye leaves.",
   async run(context) {
     const { args, config, paths, signal } = context;
-    const sampling = parseSampling(args);
-    const model = toModelName(args.model, config.host.value !== "");
-    const load = toLoadRequest(args, model);
+    const settings = parseSettings(args);
+    const session = createSession(toModelName(args.model, config.host.value !== ""), settings);
     const prompt = args.detach === true ? undefined : await readPrompt(args, signal);
     const client = await connect("inference", { config, paths, signal });
-    if (args.detach !== true && prompt === undefined)
-      return await chat(context, { client, load, sampling });
+    if (args.detach !== true && prompt === undefined) return chat(context, client, session);
+    const load = toLoadRequest(session.model, settings);
     await loadModel(client, load, { signal, quiet: args.json === true });
-    if (prompt === undefined) return 0;
-    return await answer(context, {
-      client,
-      load,
-      request: toChatRequest({ args, load, sampling, prompt }),
-    });
+    return prompt === undefined ? 0 : answer(context, client, toRequest(session, prompt));
   },
 });
 
-interface Sampling {
-  readonly temperature?: number;
-  readonly max_tokens?: number;
-  readonly top_p?: number;
-  readonly seed?: number;
-}
-
 /** @throws usage, naming the flag and what it takes */
-export function parseSampling(
-  args: Pick<Args, "temperature" | "max-tokens" | "top-p" | "seed">,
-): Sampling {
-  const temperature = parseNumber("--temperature", args.temperature, { min: 0, max: 100 });
-  const maxTokens = parseNumber("--max-tokens", args["max-tokens"], {
-    min: 1,
-    max: 2 ** 31 - 1,
-    whole: true,
-  });
-  const topP = parseNumber("--top-p", args["top-p"], { min: 0, max: 1 });
-  const seed = parseNumber("--seed", args.seed, { min: -1, max: 2 ** 32 - 1, whole: true });
+export function parseSettings(args: Omit<Args, "model" | "prompt">): ChatSettings {
   return {
-    ...(temperature === undefined ? {} : { temperature }),
-    ...(maxTokens === undefined ? {} : { max_tokens: maxTokens }),
-    ...(topP === undefined ? {} : { top_p: topP }),
-    ...(seed === undefined ? {} : { seed }),
+    parameters: withoutUndefined({
+      temperature: parseNumber("--temperature", args.temperature, { min: 0, max: 100 }),
+      max_tokens: parseNumber("--max-tokens", args["max-tokens"], {
+        min: 1,
+        max: 2 ** 31 - 1,
+        whole: true,
+      }),
+      top_p: parseNumber("--top-p", args["top-p"], { min: 0, max: 1 }),
+      seed: parseNumber("--seed", args.seed, { min: -1, max: 2 ** 32 - 1, whole: true }),
+    }),
+    system: args.system,
+    contextSize: args["ctx-size"] === undefined ? undefined : parseContext(args["ctx-size"]),
+    keepAlive: parseKeepAlive(args["keep-alive"]),
+    think: args.reasoning,
+    showReasoning: args.reasoning !== false,
+    verbose: args.verbose === true,
   };
 }
 
@@ -130,25 +125,37 @@ function parseNumber(
   });
 }
 
-function toLoadRequest(args: Args, model: string): LoadRequest {
-  return {
-    model,
-    ...(args["ctx-size"] === undefined ? {} : { context_size: parseContext(args["ctx-size"]) }),
-    ...(args["keep-alive"] === undefined ? {} : { keep_alive: args["keep-alive"] }),
-  };
+type Defined<T> = { readonly [K in keyof T]?: Exclude<T[K], undefined> };
+
+function withoutUndefined<T extends object>(object: T): Defined<T> {
+  return Object.fromEntries(
+    Object.entries(object).filter(([, value]) => value !== undefined),
+  ) as Defined<T>;
+}
+
+/** Checked here, so that a typing error costs no load. */
+function parseKeepAlive(text: string | undefined): string | undefined {
+  if (text !== undefined) parseDuration(text);
+  return text;
+}
+
+function toLoadRequest(model: string, { contextSize, keepAlive }: ChatSettings): LoadRequest {
+  return { model, ...withoutUndefined({ context_size: contextSize, keep_alive: keepAlive }) };
 }
 
 /** Undefined: there is none, and somebody is there to chat. */
 async function readPrompt(args: Args, signal: AbortSignal): Promise<string | undefined> {
   const words = args.prompt.join(" ").trim();
-  if (words === "-") return requirePrompt(await readPipedInput({ wait: "end", signal }));
-  if (process.stdin.isTTY === true) return words === "" ? undefined : words;
+  if (words === "-") return requirePrompt([await readPipedInput({ wait: "end", signal })]);
+  if (process.stdin.isTTY) return words === "" ? undefined : words;
   const piped = await readPipedInput({ wait: words === "" ? "end" : "briefly", signal });
-  return requirePrompt([words, piped].filter((part) => part.trim() !== "").join("\n\n"));
+  if (piped === undefined) process.stderr.write(SILENT_NOTE);
+  return requirePrompt([words, piped]);
 }
 
-function requirePrompt(text: string): string {
-  if (text.trim() !== "") return text;
+function requirePrompt(parts: readonly (string | undefined)[]): string {
+  const text = parts.filter((part) => part !== undefined && part.trim() !== "").join("\n\n");
+  if (text !== "") return text;
   throw new AppError(
     "usage",
     "there is no prompt, and stdin is neither a terminal nor does it hold one",
@@ -158,88 +165,71 @@ function requirePrompt(text: string): string {
   );
 }
 
-function toChatRequest(options: {
-  args: Args;
-  load: LoadRequest;
-  sampling: Sampling;
-  prompt: string;
-}): ChatRequest {
-  const { args, load, sampling, prompt } = options;
-  const system =
-    args.system === undefined ? [] : [{ role: "system" as const, content: args.system }];
-  return {
-    model: load.model,
-    messages: [...system, { role: "user", content: prompt }],
-    ...sampling,
-    ...(args.reasoning === undefined
-      ? {}
-      : { chat_template_kwargs: { enable_thinking: args.reasoning } }),
-    ...(load.keep_alive === undefined ? {} : { keep_alive: load.keep_alive }),
-    ...(load.context_size === undefined ? {} : { context_size: load.context_size }),
-  };
-}
-
 /** Shows on stderr what there is to wait for: an engine's download, then the load. */
 async function loadModel(
   client: Client,
   load: LoadRequest,
   options: { signal: AbortSignal; quiet: boolean },
 ): Promise<void> {
-  using progress = createProgress({ quiet: options.quiet || process.stderr.isTTY !== true });
-  await client.load(load, { signal: options.signal, onProgress: progress.onProgress });
+  using progress = createProgress({ quiet: options.quiet || !process.stderr.isTTY });
+  await client.load(load, { signal: options.signal, onProgress: progress.listener });
   progress.finish();
 }
 
 async function answer(
-  { args, signal }: CommandContext<typeof ARGS>,
-  options: { client: Client; load: LoadRequest; request: ChatRequest },
+  { args, signal }: Context,
+  client: Client,
+  request: ChatRequest,
 ): Promise<number> {
-  const { client, request } = options;
-  const { streamAnswer, collectAnswer, renderTimings } = await import("../chat/answer.ts");
   if (args.json === true) {
-    const { content, reasoning, usage, timings, finishReason } = await collectAnswer(
-      client.chat(request, { signal }),
-    );
-    await printJson({
-      model: args.model,
-      text: content,
-      reasoning: reasoning || null,
-      usage,
-      timings,
-      finish_reason: finishReason,
-    });
+    await printJson(await collect(args.model, client.chat(request, { signal })));
     return 0;
   }
-  const result = await streamAnswer(client.chat(request, { signal }), {
-    output: process.stdout,
-    errors: process.stderr,
+  const { streamAnswer } = await import("../chat/answer.ts");
+  const { outcome } = await streamAnswer({
+    client,
+    request,
+    signal,
     markdown: process.stdout.isTTY === true,
-    reasoning: args.reasoning !== false,
+    verbose: args.verbose === true,
+    ...(args.reasoning === undefined ? {} : { showReasoning: args.reasoning }),
   });
-  if (args.verbose === true) process.stderr.write(renderTimings(result));
-  return 0;
+  return outcome === "interrupted" ? 130 : 0;
 }
 
-async function chat(
-  { args, paths, signal }: CommandContext<typeof ARGS>,
-  options: { client: Client; load: LoadRequest; sampling: Sampling },
-): Promise<number> {
+/** The one object of `--json`. */
+async function collect(model: string, events: AsyncIterable<ChatEvent>): Promise<unknown> {
+  const text = { content: "", reasoning: "" };
+  for await (const event of events) {
+    if (event.kind !== "done") {
+      text[event.kind] += event.text;
+      continue;
+    }
+    const { finishReason: finish_reason, usage, timings } = event;
+    return {
+      model,
+      text: text.content,
+      reasoning: text.reasoning || null,
+      finish_reason,
+      usage,
+      timings,
+    };
+  }
+  throw new AppError("worker_failed", "the answer was cut off");
+}
+
+async function chat({ paths, signal }: Context, client: Client, session: Session): Promise<number> {
   const { runChat } = await import("../chat/repl.ts");
-  return await runChat({
-    client: options.client,
-    model: options.load.model,
-    load: options.load,
-    settings: {
-      system: args.system,
-      sampling: options.sampling,
-      reasoning: args.reasoning,
-      verbose: args.verbose === true,
-    },
+  return runChat({
+    client,
+    model: session.model,
+    settings: session.settings,
     input: process.stdin,
     output: process.stdout,
     errors: process.stderr,
     historyFile: paths.historyFile,
     chatsDirectory: paths.chats,
+    markdown: process.stdout.isTTY,
     signal,
   });
 }

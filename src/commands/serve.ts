@@ -1,4 +1,8 @@
-import { resolve } from "node:path";
+import { isAbsolute, resolve } from "node:path";
+import { Client } from "../client/client.ts";
+import { inProcessTransport } from "../client/transport.ts";
+import type { Runner } from "../daemon.ts";
+import { createProgress } from "../terminal/progress.ts";
 import { runnerSocket } from "../client/connect.ts";
 import { type Config, parsePort } from "../config.ts";
 import { AppError } from "../errors.ts";
@@ -31,7 +35,7 @@ export const command = defineCommand({
   },
   details: "Runs until Ctrl-C or SIGTERM, and then stops its engines. Log lines go to stderr.",
   async run({ args, config, paths, signal }) {
-    configureLog({ level: config.logLevel.value, timestamps: process.stderr.isTTY !== true });
+    configureLog({ level: config.logLevel.value, timestamps: !process.stderr.isTTY });
     const { startRunner } = await import("../daemon.ts");
     const runner = await startRunner({
       config,
@@ -47,11 +51,11 @@ export const command = defineCommand({
         hint: "Use it, or stop it with `tug stop-runner`; another TUG_HOME has a runner of its own.",
       });
     }
-    const { endpoint, endpoint_problem: problem, socket } = runner.info();
+    const { endpoint, endpoint_problem: problem, socket } = await runner.info();
     process.stderr.write(
       `Listening on ${endpoint ?? `no port (${problem ?? "unknown reason"})`} and ${socket ?? "no socket"}\n`,
     );
-    if (args.model !== undefined) await runner.preload(toModelName(args.model, false));
+    if (args.model !== undefined) await preload(runner, args.model, signal);
     await runner.closed;
   },
 });
@@ -79,6 +83,18 @@ export const backgroundCommand: Command = {
 };
 
 // --- internal ---
+
+/** A file may then be used by every client, under the path that is printed. */
+async function preload(runner: Runner, typed: string, signal: AbortSignal): Promise<void> {
+  const model = toModelName(typed, false);
+  if (model !== typed || isAbsolute(typed)) runner.allowFile(model);
+  const client = new Client(inProcessTransport(runner.app));
+  using progress = createProgress();
+  // For ever: it was asked for by name.
+  await client.load({ model, keep_alive: -1 }, { signal, onProgress: progress.listener });
+  progress.finish();
+  process.stderr.write(`Serving ${model}\n`);
+}
 
 /** Beyond loopback anyone who reaches the port could use, remove and read everything. */
 function parseHostname(host: string | undefined): string {

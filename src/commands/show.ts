@@ -16,7 +16,7 @@ export const command = defineCommand({
   async run({ args, config, paths, signal }) {
     const client = await connect("models", { config, paths, signal });
     const model = await client.inspect(args.model, { signal });
-    if (args.json === true) return await printJson(model);
+    if (args.json === true) return printJson(model);
     await print(renderModel(model));
   },
 });

@@ -8,7 +8,7 @@ export const command = defineCommand({
   async run({ args, config, paths, signal }) {
     const client = await connect("inference", { config, paths, signal });
     const info = await client.runner({ signal });
-    if (args.json === true) return await printJson(info);
+    if (args.json === true) return printJson(info);
     const endpoint = info.endpoint ?? `no TCP endpoint: ${info.endpoint_problem ?? "unknown"}`;
     await print(`The runner is running (pid ${info.pid}, ${endpoint}).\n`);
   },

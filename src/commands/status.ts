@@ -6,6 +6,14 @@ import { JSON_FLAG, defineCommand } from "./command.ts";
 
 const HEADERS = ["ENGINE", "VERSION", "VARIANT", "SOURCE", "IN USE"];
 
+const NOT_RUNNING = {
+  endpoint: null,
+  endpoint_problem: null,
+  version: null,
+  pid: null,
+  started_at: null,
+} as const;
+
 export const command = defineCommand({
   args: { json: JSON_FLAG },
   /** @returns 1 if no runner runs; asking starts none */
@@ -25,18 +33,14 @@ export const command = defineCommand({
 
 function toStatus(
   info: RunnerInfo | undefined,
-  fallback: { engines: readonly EngineInstallation[]; socket: string },
+  fallback: Pick<RunnerInfo, "engines" | "socket">,
 ): unknown {
-  return {
-    running: info !== undefined,
-    endpoint: info?.endpoint ?? null,
-    endpoint_problem: info?.endpoint_problem ?? null,
-    socket: info?.socket ?? fallback.socket,
-    version: info?.version ?? null,
-    pid: info?.pid ?? null,
-    started_at: info?.started_at ?? null,
-    engines: fallback.engines,
+  const { endpoint, endpoint_problem, socket, version, pid, started_at, engines } = info ?? {
+    ...NOT_RUNNING,
+    ...fallback,
   };
+  const running = info !== undefined;
+  return { running, endpoint, endpoint_problem, socket, version, pid, started_at, engines };
 }
 
 async function renderStatus(

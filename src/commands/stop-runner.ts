@@ -15,7 +15,7 @@ export const command = defineCommand({
       const { replaceRunner } = await import("../client/launch.ts");
       await replaceRunner({ config, paths, signal, force: args.force === true });
     }
-    if (args.json === true) return await printJson({ stopped: isRunning });
+    if (args.json === true) return printJson({ stopped: isRunning });
     await print(isRunning ? "The runner has stopped.\n" : "The runner was not running.\n");
   },
 });

@@ -24,7 +24,7 @@ export const command = defineCommand({
     const client = await connect("models", { config, paths, signal });
     const target = { repository: `${registry}/${repository}`, tag: tag ?? "latest" };
     const result = await client.tag(args.source, target, { signal });
-    if (args.json === true) return await printJson(result);
+    if (args.json === true) return printJson(result);
     await print(`${result.message}\n`);
   },
 });

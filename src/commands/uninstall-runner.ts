@@ -21,7 +21,7 @@ export const command = defineCommand({
       { backend: args.backend ?? "llama.cpp", ...version },
       { signal },
     );
-    if (args.json === true) return await printJson(removed);
+    if (args.json === true) return printJson(removed);
     if (removed.length === 0) await print("Nothing was installed.\n");
     for (const engine of removed)
       await print(`Removed ${engine.backend} ${engine.version} (${engine.variant}).\n`);

@@ -23,7 +23,7 @@ export const command = defineCommand({
       { all: args.all === true, models: args.models, ...backend },
       { signal },
     );
-    if (args.json === true) return await printJson(result);
+    if (args.json === true) return printJson(result);
     const count = result.unloaded_runners;
     await print(
       count === 0 ? "Nothing to unload.\n" : `Unloaded ${count} model${count === 1 ? "" : "s"}.\n`,

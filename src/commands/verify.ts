@@ -11,7 +11,7 @@ export const command = defineCommand({
   async run({ args, config, paths, signal }) {
     const client = await connect("models", { config, paths, signal });
     using progress = createProgress({ quiet: args.json === true });
-    const result = await client.verify({ signal, onProgress: progress.onProgress });
+    const result = await client.verify({ signal, onProgress: progress.listener });
     progress.finish();
     const code = result.problems.length === 0 ? 0 : 1;
     if (args.json === true) {

@@ -12,7 +12,7 @@ export const command = defineCommand({
       client: { version: VERSION, os: process.platform, arch: process.arch, bun: Bun.version },
       runner: runner === null ? null : { version: runner },
     };
-    if (args.json === true) return await printJson(facts);
+    if (args.json === true) return printJson(facts);
     await print(
       `Client: ${VERSION} (${process.platform}/${process.arch}, Bun ${Bun.version})\nRunner: ${runner ?? "not running"}\n`,
     );

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { nearest, parseArguments } from "../../src/commands/arguments.ts";
-import { AppError } from "../../src/errors.ts";
+import type { AppError } from "../../src/errors.ts";
 
 const DEFINITIONS = {
   model: { type: "positional", description: "model" },

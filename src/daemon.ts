@@ -1,0 +1,197 @@
+/**
+ * The composition root: everything that is created is created here. `openLocal` is the API without engines, for
+ * commands that only touch models; `startRunner` is the runner. Modules that only the runner needs load with it.
+ */
+import { mkdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { RunnerInfo } from "./api/engines.ts";
+import type { Config } from "./config.ts";
+import { AppError } from "./errors.ts";
+import { tryLock } from "./lock.ts";
+import { log } from "./log.ts";
+import { builtinFile } from "./models/builtin.ts";
+import { inspectModel, listModels } from "./models/inspect.ts";
+import { resolveRunnable } from "./models/runnable.ts";
+import type { Paths } from "./paths.ts";
+import type { RunnableModel } from "./runtime/backend.ts";
+import type { Installer } from "./runtime/installer/installer.ts";
+import type { Supervisor } from "./runtime/supervisor.ts";
+import { type App, createApp } from "./server/app.ts";
+import type { RunnerControl } from "./server/deps.ts";
+import { modelRoutes } from "./server/routes/models.ts";
+import { Store } from "./store/store.ts";
+import { VERSION } from "./version.ts";
+
+export interface LocalOptions {
+  readonly config: Config;
+  readonly paths: Paths;
+}
+
+export interface RunnerOptions extends LocalOptions {
+  readonly hostname: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  readonly socket: string;
+  /** Milliseconds of idleness after which it leaves; null never. */
+  readonly idleExitMs: number | null;
+  /** Aborting it stops the runner gracefully. */
+  readonly signal: AbortSignal;
+}
+
+export interface Runner {
+  info(): Promise<RunnerInfo>;
+  /** Lets every client run this file by its absolute path, which else only trusted ones may. */
+  allowFile(path: string): void;
+  /** The API, for a caller in this process. */
+  readonly app: LocalApp;
+  /** Resolves when everything has stopped. */
+  readonly closed: Promise<void>;
+}
+
+/** What a transport needs of an app. */
+export interface LocalApp {
+  fetch(request: Request): Response | Promise<Response>;
+}
+
+/** The API in this process, for a caller that is trusted: the user's own command. */
+export function openLocal(options: LocalOptions): LocalApp {
+  return asTrusted(composeApp({ ...options, files: [] }));
+}
+
+/** @returns undefined if another runner of this user holds the lock */
+export async function startRunner(options: RunnerOptions): Promise<Runner | undefined> {
+  const { paths } = options;
+  process.umask(0o077);
+  ensurePrivateDirectory(paths.run);
+  mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
+  const lock = tryLock(join(paths.run, "runner.lock"));
+  if (lock === undefined) return undefined;
+  try {
+    return await run(options, lock);
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}
+
+// --- internal ---
+
+interface Composition extends LocalOptions {
+  /** Files that any client may run by their path; the runner adds to it. */
+  readonly files: string[];
+  readonly supervisor?: Supervisor;
+  readonly runner?: RunnerControl;
+  readonly installer?: Installer;
+}
+
+function composeApp(composition: Composition): App {
+  const { config, paths, files, supervisor, runner } = composition;
+  const store = Store.open(paths.models);
+  const inUse = (modelId: string): boolean =>
+    supervisor?.list().some((worker) => worker.modelId === modelId) ?? false;
+  return createApp({
+    store,
+    models: modelRoutes({ store, inUse }),
+    installer: () => composition.installer ?? createInstaller(composition),
+    resolve: (name, { trusted }) =>
+      resolveRunnable(store, name, { paths: trusted ? "allow" : files }) as Promise<RunnableModel>,
+    listModels: () => listModels(store),
+    inspectModel: (name) => inspectModel(store, name),
+    version: VERSION,
+    allowedOrigins: config.origins.value,
+    ...(supervisor === undefined ? {} : { runtime: supervisor }),
+    ...(runner === undefined ? {} : { runner }),
+  });
+}
+
+async function createInstaller({ config, paths }: LocalOptions): Promise<Installer> {
+  const [{ Installer: InstallerClass }, { BACKENDS }] = await Promise.all([
+    import("./runtime/installer/installer.ts"),
+    import("./runtime/backends.ts"),
+  ]);
+  return new InstallerClass({
+    directory: paths.backends,
+    cacheDirectory: paths.cache,
+    backends: BACKENDS,
+    machine: { platform: process.platform, arch: process.arch },
+    env: process.env,
+    offline: config.offline.value,
+    smokeModel: () => builtinFile(paths.cache),
+  });
+}
+
+/** Somebody else's directory could hold somebody else's socket. */
+function ensurePrivateDirectory(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  if (process.getuid === undefined) return;
+  const { uid, mode } = statSync(directory);
+  if (uid === process.getuid() && (mode & 0o077) === 0) return;
+  throw new AppError(
+    "forbidden",
+    `cannot use \`${directory}\` for the runner's socket: other users can reach it`,
+    {
+      hint: `Run \`chmod 700 ${directory}\` if it is yours, or set TUG_HOME to a directory of your own.`,
+    },
+  );
+}
+
+async function run(options: RunnerOptions, lock: Disposable): Promise<Runner> {
+  const { paths, config } = options;
+  const [
+    { Supervisor: SupervisorClass },
+    { WorkerRecords },
+    { BACKENDS },
+    { RunningRunner },
+    { listen },
+    { physicalCores },
+  ] = await Promise.all([
+    import("./runtime/supervisor.ts"),
+    import("./runtime/worker-records.ts"),
+    import("./runtime/backends.ts"),
+    import("./server/runner.ts"),
+    import("./server/listen.ts"),
+    import("./runtime/hardware/index.ts"),
+  ]);
+  const records = new WorkerRecords(paths.database);
+  const installer = await createInstaller(options);
+  const supervisor = new SupervisorClass({
+    backends: BACKENDS,
+    installer,
+    runDirectory: paths.run,
+    logDirectory: paths.logs,
+    pidStore: records,
+    limits: {
+      maxWorkers: config.maxWorkers.value,
+      queueLimit: config.queueLimit.value,
+      keepAliveMs: config.keepAliveMs.value,
+    },
+    cores: await physicalCores(),
+  });
+  const reaped = await supervisor.reapLeftovers();
+  if (reaped > 0) log.warn(`runner: ended engines of a killed runner count=${reaped}`);
+  const files: string[] = [];
+  const runner = new RunningRunner({
+    supervisor,
+    installer,
+    logFile: join(paths.logs, "runner.log"),
+    idleExitMs: options.idleExitMs,
+  });
+  const app = composeApp({ ...options, files, supervisor, installer, runner });
+  const { hostname, port, socket } = options;
+  runner.begin(await listen({ app, hostname, port, socket }));
+  void runner.closed.finally(() => {
+    records.close();
+    lock[Symbol.dispose]();
+  });
+  options.signal.addEventListener("abort", () => runner.stop({ force: false }), { once: true });
+  return {
+    info: () => runner.info(),
+    allowFile: (path) => void files.push(path),
+    app: asTrusted(app),
+    closed: runner.closed,
+  };
+}
+
+function asTrusted(app: App): LocalApp {
+  return { fetch: (request) => app.fetch(request, { trusted: true }) };
+}
