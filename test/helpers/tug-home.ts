@@ -1,0 +1,85 @@
+import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ROOT } from "../../scripts/compile/freshness.ts";
+import { tugBinary } from "./binary.ts";
+import { freePort } from "./free-port.ts";
+import { killAll, processesNaming } from "./processes.ts";
+import { type CliResult, type RunOptions, runCli } from "./run-cli.ts";
+import { tempDir } from "./temp-dir.ts";
+
+/** A `TUG_HOME` of its own with a free port: nothing of it touches another test or the user's own runner. */
+export interface TugHome extends AsyncDisposable {
+  readonly path: string;
+  readonly port: number;
+  /** Base URL of the API once a runner runs. */
+  readonly url: string;
+  readonly env: Readonly<Record<string, string>>;
+  /** Runs the compiled binary in this home. */
+  tug(args: readonly string[], options?: RunOptions): Promise<CliResult>;
+}
+
+/** Fetching an engine over a slow line; here it takes seconds. */
+const INSTALL_TIMEOUT_MS = 180_000;
+const STOP_TIMEOUT_MS = 20_000;
+
+/**
+ * @param options.engine with the engine in place, copied from one that is installed once for all tests
+ * @returns a home whose disposal stops its runner, kills what is left of it and removes it
+ */
+export async function tugHome(
+  options: { engine?: boolean; env?: Readonly<Record<string, string>> } = {},
+): Promise<TugHome> {
+  const directory = await tempDir();
+  const { path } = directory;
+  if (options.engine === true) await copyEngine(path);
+  const port = await freePort();
+  const env = {
+    TUG_HOME: path,
+    TUG_PORT: String(port),
+    // A test that is killed leaves no runner behind for half an hour.
+    TUG_IDLE_EXIT: "60s",
+    ...options.env,
+  };
+  const tug = (args: readonly string[], run: RunOptions = {}): Promise<CliResult> =>
+    runCli(args, { ...run, env: { ...env, ...run.env } });
+  return {
+    path,
+    port,
+    url: `http://127.0.0.1:${port}`,
+    env,
+    tug,
+    async [Symbol.asyncDispose]() {
+      await tug(["stop-runner", "--force"], { timeoutMs: STOP_TIMEOUT_MS }).catch(() => undefined);
+      await killAll(await processesNaming(path));
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+// --- internal ---
+
+const SHARED_HOME = join(ROOT, "dist", "test-home");
+
+let installed: Promise<string> | undefined;
+
+async function copyEngine(home: string): Promise<void> {
+  installed ??= installOnce();
+  await cp(await installed, join(home, "backends"), { recursive: true });
+}
+
+/** Kept for the next run as long as the binary is the same: the installer itself has tests of its own. */
+async function installOnce(): Promise<string> {
+  const stamp = String(Bun.file(await tugBinary()).lastModified);
+  const stampFile = join(SHARED_HOME, "built-for");
+  const backends = join(SHARED_HOME, "backends");
+  if ((await readFile(stampFile, "utf8").catch(() => "")) === stamp) return backends;
+  await rm(SHARED_HOME, { recursive: true, force: true });
+  await mkdir(SHARED_HOME, { recursive: true });
+  const { exitCode, stderr } = await runCli(["install-runner"], {
+    env: { TUG_HOME: SHARED_HOME },
+    timeoutMs: INSTALL_TIMEOUT_MS,
+  });
+  if (exitCode !== 0) throw new Error(`cannot install the engine for the tests:\n${stderr}`);
+  await writeFile(stampFile, stamp);
+  return backends;
+}
