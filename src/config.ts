@@ -29,6 +29,8 @@ export interface Config {
   readonly idleExitMs: Setting<number>;
   readonly offline: Setting<boolean>;
   readonly logLevel: Setting<LogLevel>;
+  /** What callers over TCP must present, and what commands present to `host`; empty: nothing. Never printed. */
+  readonly apiKey: Setting<string>;
   /** Browser origins allowed besides those of loopback. */
   readonly origins: Setting<readonly string[]>;
 }
@@ -72,6 +74,7 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
   },
   offline: { env: ["TUG_OFFLINE"], key: "offline", fallback: false, parse: parseBoolean },
   logLevel: { env: ["TUG_LOG", "LOG_LEVEL"], key: "log", fallback: "info", parse: parseLogLevel },
+  apiKey: { env: ["TUG_API_KEY"], key: "api_key", fallback: "", parse: parseApiKey },
   origins: { env: ["TUG_ORIGINS", "DMR_ORIGINS"], key: "origins", fallback: [], parse: parseList },
 };
 
@@ -222,6 +225,14 @@ function parseLogLevel(text: string): LogLevel {
       hint: `Use one of ${LOG_LEVELS.join(", ")}.`,
     });
   return found;
+}
+
+/** A header carries it, so it is one word of printable ASCII. */
+function parseApiKey(text: string): string {
+  if (/^[\x21-\x7e]*$/.test(text)) return text;
+  throw new AppError("usage", "the API key has characters that a header cannot carry", {
+    hint: "Use letters, digits and punctuation, without spaces.",
+  });
 }
 
 function parseList(text: string): readonly string[] {

@@ -13,7 +13,6 @@ import { builtinFile } from "./models/builtin.ts";
 import { inspectModel, listModels } from "./models/inspect.ts";
 import { resolveRunnable } from "./models/runnable.ts";
 import type { Paths } from "./paths.ts";
-import type { RunnableModel } from "./runtime/backend.ts";
 import type { Installer } from "./runtime/installer/installer.ts";
 import type { Supervisor } from "./runtime/supervisor.ts";
 import { type App, createApp } from "./server/app.ts";
@@ -94,7 +93,7 @@ function composeApp(composition: Composition): App {
     models: modelRoutes({ store, inUse }),
     installer: () => composition.installer ?? createInstaller(composition),
     resolve: (name, { trusted }) =>
-      resolveRunnable(store, name, { paths: trusted ? "allow" : files }) as Promise<RunnableModel>,
+      resolveRunnable(store, name, { paths: trusted ? "allow" : files }),
     listModels: () => listModels(store),
     inspectModel: (name) => inspectModel(store, name),
     version: VERSION,

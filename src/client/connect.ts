@@ -32,7 +32,8 @@ const PING_TIMEOUT_MS = 5000;
 export async function connect(need: Need, options: ConnectOptions): Promise<Client> {
   if (need === "local") return openInProcess(options);
   const { config, paths } = options;
-  if (config.host.value !== "") return new Client(remoteTransport(config.host.value));
+  if (config.host.value !== "")
+    return new Client(remoteTransport(config.host.value, config.apiKey.value));
   const version = await pingRunner(options);
   if (version !== undefined && (need !== "inference" || !isOlder(version))) {
     return new Client(socketTransport(runnerSocket(config, paths)));

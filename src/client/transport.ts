@@ -10,14 +10,18 @@ export interface Transport {
 }
 
 /** Over TCP to a runner elsewhere, or here if the address is loopback. Proxies never see loopback requests. */
-export function remoteTransport(baseUrl: string): Transport {
+export function remoteTransport(baseUrl: string, apiKey = ""): Transport {
   const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(baseUrl).hostname);
   const direct = isLoopback ? { proxy: false as never } : {};
   return {
     kind: "remote",
     target: baseUrl,
-    fetch: (path, init) =>
-      send(baseUrl, () => fetch(`${baseUrl}${path}`, { ...init, ...direct, ...PATIENT })),
+    fetch: (path, init) => {
+      const headers = new Headers(init?.headers);
+      if (apiKey !== "") headers.set("authorization", `Bearer ${apiKey}`);
+      const request = { ...init, headers, ...direct, ...PATIENT };
+      return send(baseUrl, () => fetch(`${baseUrl}${path}`, request));
+    },
   };
 }
 

@@ -190,7 +190,7 @@ async function answer(
     client,
     request,
     signal,
-    markdown: process.stdout.isTTY === true,
+    markdown: process.stdout.isTTY,
     verbose: args.verbose === true,
     ...(args.reasoning === undefined ? {} : { showReasoning: args.reasoning }),
   });

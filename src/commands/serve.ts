@@ -40,7 +40,7 @@ export const command = defineCommand({
     const runner = await startRunner({
       config,
       paths,
-      hostname: parseHostname(args.host),
+      hostname: parseHostname(args.host, config.apiKey.value !== ""),
       port: args.port === undefined ? config.port.value : parsePort(args.port),
       socket: args.socket === undefined ? runnerSocket(config, paths) : resolve(args.socket),
       idleExitMs: null,
@@ -96,15 +96,12 @@ async function preload(runner: Runner, typed: string, signal: AbortSignal): Prom
   process.stderr.write(`Serving ${model}\n`);
 }
 
-/** Beyond loopback anyone who reaches the port could use, remove and read everything. */
-function parseHostname(host: string | undefined): string {
-  if (host === undefined || /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host))
-    return host ?? "127.0.0.1";
-  throw new AppError(
-    "not_supported",
-    `cannot listen on \`${host}\`: access from other machines needs API keys, which this version does not have`,
-    {
-      hint: "Listen on 127.0.0.1 and forward the port, with `ssh -L 12434:127.0.0.1:12434 HOST` for instance.",
-    },
-  );
+/** Beyond loopback anyone who reaches the port could use, remove and read everything: a key is the least. */
+function parseHostname(host: string | undefined, hasKey: boolean): string {
+  const hostname = host ?? "127.0.0.1";
+  const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(hostname);
+  if (isLoopback || hasKey) return hostname;
+  throw new AppError("forbidden", `cannot listen on \`${hostname}\` without an API key`, {
+    hint: "Set TUG_API_KEY to a long random word; callers send it as `Authorization: Bearer KEY`.",
+  });
 }

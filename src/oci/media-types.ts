@@ -28,14 +28,10 @@ export const DOCKER_MMPROJ = "application/vnd.docker.ai.mmproj";
 export const DOCKER_CHAT_TEMPLATE = "application/vnd.docker.ai.chat.template.jinja";
 export const DOCKER_LICENSE = "application/vnd.docker.ai.license";
 export const DOCKER_MODEL_FILE = "application/vnd.docker.ai.model.file";
-export const DOCKER_VLLM_CONFIG_TAR = "application/vnd.docker.ai.vllm.config.tar";
-export const DOCKER_DIRECTORY_TAR = "application/vnd.docker.ai.dir.tar";
 
 export const MODELPACK_WEIGHT = "application/vnd.cncf.model.weight.v1.raw";
 export const MODELPACK_WEIGHT_CONFIG = "application/vnd.cncf.model.weight.config.v1.raw";
 export const MODELPACK_DOC = "application/vnd.cncf.model.doc.v1.raw";
-export const MODELPACK_CODE = "application/vnd.cncf.model.code.v1.raw";
-export const MODELPACK_DATASET = "application/vnd.cncf.model.dataset.v1.raw";
 /** Docker's own additions to ModelPack. */
 export const MODELPACK_WEIGHT_GGUF = "application/vnd.cncf.model.weight.v1.gguf";
 export const MODELPACK_WEIGHT_SAFETENSORS = "application/vnd.cncf.model.weight.v1.safetensors";

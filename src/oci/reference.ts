@@ -2,10 +2,10 @@
 import { AppError } from "../errors.ts";
 import { type Digest, tryParseDigest } from "./digest.ts";
 
-export const DEFAULT_REGISTRY = "docker.io";
-export const DEFAULT_TAG = "latest";
+const DEFAULT_REGISTRY = "docker.io";
+const DEFAULT_TAG = "latest";
 /** What a name without a slash is in. */
-export const DEFAULT_NAMESPACE = "ai";
+const DEFAULT_NAMESPACE = "ai";
 
 /** @see https://github.com/distribution/reference: registry and repository together. */
 const MAX_NAME_LENGTH = 255;

@@ -117,8 +117,10 @@ async function tryTcp(options: ListenOptions): Promise<{ server?: Server; proble
   try {
     const server = Bun.serve({
       ...serveOptions(app, { trusted: false, hostname }),
-      hostname: hostname.replaceAll(/[[\]]/g, ""),
+      hostname: addressOf(hostname),
       port,
+      // Otherwise, with `development: false`, two runners would share the port and each get half the requests.
+      reusePort: false,
     });
     return { server };
   } catch (error) {
@@ -130,8 +132,13 @@ async function tryTcp(options: ListenOptions): Promise<{ server?: Server; proble
 }
 
 function endpointOf(hostname: string, { port }: Server): string {
-  const isBareIpv6 = hostname.includes(":") && !hostname.startsWith("[");
-  return `http://${isBareIpv6 ? `[${hostname}]` : hostname}:${port}`;
+  const address = addressOf(hostname);
+  return `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+}
+
+/** `localhost` is two addresses: where the first is taken Bun would quietly be content with the second. */
+function addressOf(hostname: string): string {
+  return hostname.toLowerCase() === "localhost" ? "127.0.0.1" : hostname.replaceAll(/[[\]]/g, "");
 }
 
 async function stopServer(server: Server): Promise<void> {

@@ -62,6 +62,8 @@ class Pending {
     const key = event.type === "progress" ? `progress ${event.id}` : `warning ${event.message}`;
     const previous = this.#events.get(key);
     if (previous === undefined && this.#events.size >= MAX_PENDING) return;
+    // Behind the others: lines come in the order of what they tell.
+    this.#events.delete(key);
     this.#events.set(key, event);
     if (this.#timer === undefined) this.flush(controller);
   }

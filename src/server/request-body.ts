@@ -80,10 +80,10 @@ function parseJson(bytes: Uint8Array): unknown {
 
 function describeIssue(issue: v.BaseIssue<unknown>): string {
   const path = v.getDotPath(issue);
-  if (path === null) return `the body must be ${issue.expected ?? "valid"}, not ${issue.received}`;
+  if (path === null) return "the body must be a JSON object";
   if (issue.received === "undefined") return `\`${path}\` is required`;
-  const wanted = issue.expected === null ? issue.message : `must be ${issue.expected}`;
-  return `\`${path}\` ${wanted}, not ${issue.received.slice(0, MAX_SHOWN)}`;
+  if (issue.kind !== "schema" || issue.expected === null) return `\`${path}\` ${issue.message}`;
+  return `\`${path}\` must be ${issue.expected}, not ${issue.received.slice(0, MAX_SHOWN)}`;
 }
 
 function invalid(reason: string, cause?: unknown): AppError {

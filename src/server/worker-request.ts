@@ -7,11 +7,11 @@ import type { AppDeps, Runtime } from "./deps.ts";
 
 /** Fields of any request that needs a worker. Other fields are the engine's. */
 export const WORKER_FIELDS = {
-  model: v.pipe(v.string(), v.nonEmpty("is empty")),
+  model: v.pipe(v.string(), v.nonEmpty("must not be empty")),
   /** A duration such as `5m`, seconds, or -1 for ever. */
   keep_alive: v.nullish(v.union([v.string(), v.number()])),
   /** Tokens; -1 is the model's own maximum. */
-  context_size: v.nullish(v.pipe(v.number(), v.integer("is not a whole number"))),
+  context_size: v.nullish(v.pipe(v.number(), v.integer("must be a whole number"))),
 };
 
 /** @throws usage (not a duration) */

@@ -15,7 +15,7 @@ import {
 import type { BlobId } from "./blobs.ts";
 import { safePath } from "./safe-path.ts";
 
-export interface PlannedFile extends BlobId {
+interface PlannedFile extends BlobId {
   /** Relative to the bundle's `model` directory, with forward slashes. */
   readonly path: string;
 }

@@ -35,7 +35,7 @@ export async function renameDurably(from: string, to: string): Promise<void> {
 }
 
 /** Forces the names in a directory to disk; Windows has no such call and needs none. */
-export async function syncDirectory(path: string): Promise<void> {
+async function syncDirectory(path: string): Promise<void> {
   if (process.platform === "win32") return;
   const handle = await open(path, "r");
   try {
@@ -43,6 +43,16 @@ export async function syncDirectory(path: string): Promise<void> {
   } catch (error) {
     // Some network file systems have nothing to synchronise here.
     if (errnoOf(error) !== "EINVAL" && errnoOf(error) !== "ENOTSUP") throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Forces a file's bytes to disk. Windows wants a writable handle for that: there the file must not be read-only yet. */
+export async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, process.platform === "win32" ? "r+" : "r");
+  try {
+    await handle.sync();
   } finally {
     await handle.close();
   }

@@ -82,7 +82,7 @@ export function tagsOf(index: Index, digest: Digest): string[] {
 }
 
 /** @throws conflict if the bytes are not an image index */
-export function parseIndex(bytes: Uint8Array, path: string): Index {
+function parseIndex(bytes: Uint8Array, path: string): Index {
   const value = bytes.length > MAX_INDEX_BYTES ? undefined : parseJson(bytes);
   if (!isRecord(value) || !Array.isArray(value["manifests"])) {
     throw new AppError("conflict", `cannot read the model store: \`${path}\` is damaged`, {
@@ -99,7 +99,7 @@ export function parseIndex(bytes: Uint8Array, path: string): Index {
   return { entries, foreign };
 }
 
-export function formatIndex(index: Index): Uint8Array {
+function formatIndex(index: Index): Uint8Array {
   const manifests = [...index.entries.map((entry) => entry.raw), ...index.foreign];
   return encodeCanonical({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
 }

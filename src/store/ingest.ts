@@ -4,10 +4,11 @@ import { chmod, copyFile, link, open, realpath, rm, stat, statfs } from "node:fs
 import { dirname } from "node:path";
 import { AppError, errnoOf } from "../errors.ts";
 import { digestOfHex } from "../oci/digest.ts";
+import { syncFile } from "./files.ts";
 import { type BlobId, hashFile, readChunks } from "./blobs.ts";
 
 /** How the bytes of a file came into the store. */
-export type IngestMethod = "present" | "link" | "clone" | "copy";
+type IngestMethod = "present" | "link" | "clone" | "copy";
 
 export interface IngestResult extends BlobId {
   readonly method: IngestMethod;
@@ -144,18 +145,20 @@ async function adoptPart(part: string, source: FileState, options: FileOptions):
     const { onBytes, signal } = options;
     const found = await hashFile(part, { signal, onBytes: (done) => onBytes?.(done, source.size) });
     check(found, options.expected);
-    await chmod(part, 0o444);
-    const handle = await open(part, "r");
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    await makeBlob(part);
     return found;
   } catch (error) {
     await rm(part, { force: true });
     throw writeFailure(error);
   }
+}
+
+/** A hard link is read-only since it was made; its bytes were written by somebody else, long ago as a rule. */
+async function makeBlob(part: string): Promise<void> {
+  const { mode } = await stat(part);
+  const isWritable = (mode & 0o222) !== 0;
+  if (isWritable || process.platform !== "win32") await syncFile(part);
+  if (isWritable) await chmod(part, 0o444);
 }
 
 async function copyPart(part: string, source: FileState, options: FileOptions): Promise<BlobId> {
@@ -217,13 +220,22 @@ async function tryClone(source: string, part: string): Promise<boolean> {
 }
 
 async function refuseWithoutSpace(part: string, neededBytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(dirname(part));
-  const freeBytes = bavail * bsize;
+  const freeBytes = await freeBytesAt(dirname(part));
   if (freeBytes >= neededBytes) return;
   throw noSpace(`it needs ${neededBytes} bytes and the disk has ${freeBytes} left`, {
     neededBytes,
     freeBytes,
   });
+}
+
+/** Infinite where the system does not tell: then the write itself finds out. */
+async function freeBytesAt(directory: string): Promise<number> {
+  try {
+    const { bavail, bsize } = await statfs(directory);
+    return bavail * bsize;
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
 }
 
 /** A torn copy would be a valid blob of nonsense. A link changes the file's own times: only its content matters there. */

@@ -8,7 +8,7 @@ import { Database } from "bun:sqlite";
 import { AppError, errnoOf } from "../errors.ts";
 
 /** Index writes and sweeps take milliseconds; a holder that takes longer than this hangs. */
-export const LOCK_WAIT_MS = 30_000;
+const LOCK_WAIT_MS = 30_000;
 const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 25;
 

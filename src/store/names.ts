@@ -20,9 +20,10 @@ export interface Match {
  * In this order: a digest or the beginning of one, a digest after `@` (what stands before is not looked at: the digest is
  * the identity), a tag, the last component of exactly one tag's repository.
  *
+ * @param options.exact leave out the last of these, for what cannot be undone
  * @throws invalid_reference, model_not_found, conflict if several models fit
  */
-export function findModel(index: Index, name: string): Match {
+export function findModel(index: Index, name: string, options: { exact?: boolean } = {}): Match {
   const text = name.trim();
   const byId = looksLikeId(text) ? findById(index, text) : undefined;
   if (byId !== undefined) return { entry: byId, tag: undefined };
@@ -30,9 +31,11 @@ export function findModel(index: Index, name: string): Match {
   const reference = parseReference(text);
   if (reference.digest !== undefined) return findByDigest(index, text, reference.digest);
   const tag = formatReference(reference);
-  const entry =
-    index.entries.find((candidate) => candidate.tag === tag) ??
-    findByLastComponent(index, text, reference);
+  const named = index.entries.find((candidate) => candidate.tag === tag);
+  const similar = named === undefined ? findByLastComponent(index, text, reference) : [];
+  if (options.exact === true && similar.length > 0) throw notFound(text, similar);
+  if (similar.length > 1) throw ambiguous(text, similar.map(displayTag));
+  const entry = named ?? similar[0];
   if (entry === undefined) throw notFound(text);
   return { entry, tag: entry.tag };
 }
@@ -53,36 +56,34 @@ function findByDigest(index: Index, text: string, digest: Digest): Match {
   return { entry, tag: undefined };
 }
 
-function findByLastComponent(
-  index: Index,
-  text: string,
-  wanted: Reference,
-): IndexEntry | undefined {
-  if (text.includes("/")) return undefined;
+function findByLastComponent(index: Index, text: string, wanted: Reference): IndexEntry[] {
+  if (text.includes("/")) return [];
   const component = lastComponent(wanted.repository);
-  const found = index.entries.filter(({ tag }) => {
+  return index.entries.filter(({ tag }) => {
     if (tag === undefined) return false;
     const reference = parseReference(tag);
     return reference.tag === wanted.tag && lastComponent(reference.repository) === component;
   });
-  if (found.length > 1)
-    throw ambiguous(
-      text,
-      found.map(({ tag }) => displayReference(tag ?? "")),
-    );
-  return found[0];
+}
+
+function displayTag({ tag }: IndexEntry): string {
+  return displayReference(tag ?? "");
 }
 
 function lastComponent(repository: string): string {
   return repository.slice(repository.lastIndexOf("/") + 1);
 }
 
-function notFound(name: string): AppError {
+function notFound(name: string, similar: readonly IndexEntry[] = []): AppError {
+  const [other] = similar;
   return new AppError(
     "model_not_found",
     `cannot find model \`${name.slice(0, 200)}\`: it is not in the store`,
     {
-      hint: "Run `tug list` to see the models that are.",
+      hint:
+        other === undefined
+          ? "Run `tug list` to see the models that are."
+          : `Give its whole name if you mean \`${displayTag(other)}\`.`,
     },
   );
 }

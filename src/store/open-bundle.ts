@@ -128,11 +128,14 @@ async function build({ layout, plan, pin, directory }: Construction): Promise<vo
   }
 }
 
-/** A clone is independent of the blob, links are the blob, a copy costs its bytes: the first that the disk can do. */
+/**
+ * A hard link is the blob itself, counts once on disk and is mapped once in memory; a clone costs nothing either, but
+ * looks like a second file; a copy costs its bytes. The first that the disk can do.
+ */
 async function materialise(blob: string, target: string): Promise<void> {
   const ways: readonly (() => Promise<void>)[] = [
-    async () => copyFile(blob, target, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL),
     async () => link(blob, target),
+    async () => copyFile(blob, target, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL),
     async () => symlink(blob, target, "file"),
   ];
   for (const way of ways) {

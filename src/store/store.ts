@@ -8,6 +8,7 @@ import { displayReference, type Reference } from "../oci/reference.ts";
 import { type BlobId, blobSize, isDamage, readBlob } from "./blobs.ts";
 import type { Bundle } from "./bundle.ts";
 import {
+  EMPTY_INDEX,
   enter,
   type Index,
   type IndexEntry,
@@ -28,7 +29,6 @@ import { measureUsage, type StoreUsage } from "./usage.ts";
 import { type VerifyOptions, type VerifyReport, verifyStore } from "./verify.ts";
 
 export type { BlobId } from "./blobs.ts";
-export type { IngestResult } from "./ingest.ts";
 export type { StoredModel } from "./stored-model.ts";
 export type { Transaction } from "./transaction.ts";
 export type { StoreUsage } from "./usage.ts";
@@ -77,8 +77,13 @@ export class Store {
    * @throws invalid_reference, model_not_found, conflict if several models fit, digest_mismatch
    */
   async resolve(name: string): Promise<StoredModel> {
-    const index = await readIndex(this.#layout);
-    return loadModel(this.#layout, index, findModel(index, name).entry.descriptor);
+    try {
+      return await this.#find(name);
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== "blob_not_found") throw error;
+    }
+    // Another process may have removed it between the look at the index and that at the manifest.
+    return this.#find(name);
   }
 
   /**
@@ -125,7 +130,7 @@ export class Store {
 
   /**
    * A tag is taken away, and the model with its last one; a digest removes the model with all its tags. Then what nothing
-   * refers to any more is swept.
+   * refers to any more is swept. Names are not completed here: `pebble` does not remove `me/pebble`.
    *
    * @param options.force remove a model by digest though it has several tags
    * @throws model_not_found, conflict
@@ -133,7 +138,7 @@ export class Store {
   async remove(name: string, options: { force: boolean }): Promise<RemoveEvent[]> {
     const events: RemoveEvent[] = [];
     await this.#edit(async (index) => {
-      const match = findModel(index, name);
+      const match = findModel(index, name, { exact: true });
       const remaining = removeMatch(index, match, options.force);
       events.push(...eventsOf(match, index, remaining));
       return remaining;
@@ -212,9 +217,14 @@ export class Store {
     return openBundle(this.#layout, model, options);
   }
 
+  async #find(name: string): Promise<StoredModel> {
+    const index = await readIndex(this.#layout);
+    return loadModel(this.#layout, index, findModel(index, name).entry.descriptor);
+  }
+
   /** Changes the index under the lock. @param name what is to be found in it, for the error if there is no store at all */
   async #edit(change: (index: Index) => Promise<Index>, name: string): Promise<void> {
-    if (!(await isStore(this.#layout))) findModel({ entries: [], foreign: [] }, name);
+    if (!(await isStore(this.#layout))) findModel(EMPTY_INDEX, name);
     await exclusivelyInStore(this.#layout, async () => {
       await writeIndex(this.#layout, await change(await readIndex(this.#layout)));
     });

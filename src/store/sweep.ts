@@ -85,7 +85,7 @@ export async function removeTree(path: string): Promise<void> {
 }
 
 /** Bytes of a tree that go away with it: what is linked from elsewhere does not. */
-export async function ownBytes(path: string): Promise<number> {
+async function ownBytes(path: string): Promise<number> {
   const stats = await orIfMissing(lstat(path), undefined);
   if (stats === undefined) return 0;
   if (!stats.isDirectory()) return stats.nlink > 1 ? 0 : stats.size;

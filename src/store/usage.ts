@@ -7,7 +7,7 @@ import { readIndex, tagsOf } from "./index-file.ts";
 import type { Layout } from "./layout.ts";
 import { mark } from "./mark.ts";
 
-export interface ModelUsage {
+interface ModelUsage {
   readonly digest: Digest;
   readonly tags: readonly string[];
   /** Bytes of its blobs, manifest included. */

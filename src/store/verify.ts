@@ -6,7 +6,7 @@ import { type Index, readIndex, tagsOf } from "./index-file.ts";
 import type { Layout } from "./layout.ts";
 import { mark } from "./mark.ts";
 
-export interface BlobProblem {
+interface BlobProblem {
   readonly digest: Digest;
   /** References of the models that use the blob, or their digests. */
   readonly models: readonly string[];

@@ -66,14 +66,13 @@ describe("run", () => {
   });
 });
 
+/** A model whose id is the given hex digit over and over. */
+function model(digit: string, ...tags: string[]): Model {
+  const config = {} as Model["config"];
+  return { id: `sha256:${digit.repeat(64)}`, tags, created: 0, config, size_bytes: 0 };
+}
+
 describe("list", () => {
-  const model = (id: string, ...tags: string[]): Model => ({
-    id: `sha256:${id.repeat(64)}`,
-    tags,
-    created: 0,
-    config: {} as Model["config"],
-    size_bytes: 0,
-  });
   const models = [
     model("a", "docker.io/ai/pebble:latest", "docker.io/ai/pebble:v1"),
     model("b", "docker.io/me/pebble:latest"),

@@ -12,8 +12,10 @@ export async function engineSlots(home: string): Promise<Slot[]> {
   return (await response.json()) as Slot[];
 }
 
+// --- internal ---
+
 /** @throws Error unless exactly one worker has a socket */
-export async function workerSocket(home: string): Promise<string> {
+async function workerSocket(home: string): Promise<string> {
   const names = await readdir(join(home, "run"));
   const sockets = names.filter((name) => name.endsWith(".sock") && !name.startsWith("runner"));
   const [only] = sockets;

@@ -31,11 +31,11 @@ describe("parseManifest", () => {
       subject: CONFIG,
     };
 
-    const manifest = parseManifest(
+    const manifest: unknown = parseManifest(
       encode({ ...full, extra: 1, layers: [{ ...layer, urls: ["x"] }] }),
     );
 
-    expect<unknown>(manifest).toEqual(full);
+    expect(manifest).toEqual(full);
   });
 
   test.each([

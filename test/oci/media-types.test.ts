@@ -20,7 +20,9 @@ describe("weightFormat", () => {
   ])(
     "media types: %s at %p in a %p config has weights in %p",
     (...[mediaType, path, format, expected]) => {
-      expect<unknown>(types.weightFormat(mediaType, path, format)).toBe(expected);
+      const found: string | undefined = types.weightFormat(mediaType, path, format);
+
+      expect(found).toBe(expected);
     },
   );
 });

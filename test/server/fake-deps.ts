@@ -142,6 +142,16 @@ export function fakeDeps(overrides: Partial<AppDeps> = {}): AppDeps {
   };
 }
 
+/** What the promise rejected with. */
+export async function rejection(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error("it did not reject");
+}
+
 // --- internal ---
 
 function runnable(): RunnableModel {

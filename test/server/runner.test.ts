@@ -5,7 +5,7 @@ import { RunningRunner } from "../../src/server/runner.ts";
 interface Rig {
   readonly runner: RunningRunner;
   readonly calls: string[];
-  setIdle(isIdle: boolean): void;
+  readonly setIdle: (isIdle: boolean) => void;
   pending: number;
 }
 

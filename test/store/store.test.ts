@@ -311,6 +311,20 @@ describe("Store.remove", () => {
     expect(await readdir(join(store.root, "blobs", "sha256"))).toEqual([]);
   });
 
+  test("store: a name is not completed, since removal cannot be undone", async () => {
+    await using directory = await tempDir();
+    const store = Store.open(directory.path);
+    const model = await commitSample(store, { name: "me/pebble" });
+
+    const failure = await failureOf(store.remove("pebble", { force: true }));
+
+    expect(failure).toMatchObject({
+      code: "model_not_found",
+      hint: "Give its whole name if you mean `me/pebble`.",
+    });
+    expect(await store.list()).toEqual([model]);
+  });
+
   test("store: a model with a damaged manifest can be removed", async () => {
     await using directory = await tempDir();
     const store = Store.open(directory.path);
