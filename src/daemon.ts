@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { RunnerInfo } from "./api/engines.ts";
 import type { Config } from "./config.ts";
 import { AppError } from "./errors.ts";
-import { tryLock } from "./lock.ts";
+import { acquireLock } from "./lock.ts";
 import { log } from "./log.ts";
 import { builtinFile } from "./models/builtin.ts";
 import { inspectModel, listModels } from "./models/inspect.ts";
@@ -47,6 +47,9 @@ export interface Runner {
   readonly closed: Promise<void>;
 }
 
+/** Whoever holds the lock keeps it for life; this is for two that start at the same instant and refuse each other. */
+const RUNNER_LOCK_WAIT_MS = 50;
+
 /** What a transport needs of an app. */
 export interface LocalApp {
   fetch(request: Request): Response | Promise<Response>;
@@ -63,7 +66,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner | unde
   process.umask(0o077);
   ensurePrivateDirectory(paths.run);
   mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
-  const lock = tryLock(join(paths.run, "runner.lock"));
+  const lock = await takeRunnerLock(join(paths.run, "runner.lock"));
   if (lock === undefined) return undefined;
   try {
     return await run(options, lock);
@@ -98,6 +101,7 @@ function composeApp(composition: Composition): App {
     inspectModel: (name) => inspectModel(store, name),
     version: VERSION,
     allowedOrigins: config.origins.value,
+    ...(config.apiKey.value === "" ? {} : { apiKey: config.apiKey.value }),
     ...(supervisor === undefined ? {} : { runtime: supervisor }),
     ...(runner === undefined ? {} : { runner }),
   });
@@ -117,6 +121,15 @@ async function createInstaller({ config, paths }: LocalOptions): Promise<Install
     offline: config.offline.value,
     smokeModel: () => builtinFile(paths.cache),
   });
+}
+
+async function takeRunnerLock(path: string): Promise<Disposable | undefined> {
+  try {
+    return await acquireLock(path, { waitMs: RUNNER_LOCK_WAIT_MS });
+  } catch (error) {
+    if (error instanceof AppError && error.code === "conflict") return undefined;
+    throw error;
+  }
 }
 
 /** Somebody else's directory could hold somebody else's socket. */

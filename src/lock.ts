@@ -1,25 +1,101 @@
 /**
- * Exclusive locks between processes, through SQLite's: the kernel drops them when their holder dies, so they are never
- * stale, and they work alike on every platform.
+ * A lock between processes that dies with its holder, even on SIGKILL: SQLite's exclusive lock on an empty database.
+ *
+ * On Unix it is a POSIX record lock, which a process loses when it closes *any* descriptor of the file: a lock file must
+ * never be opened by other means in a process that may hold it. Nor may it be removed while somebody may wait for it.
  */
 import { Database } from "bun:sqlite";
+import { AppError, errnoOf } from "./errors.ts";
+import { pause } from "./pause.ts";
+
+/** Index writes and sweeps take milliseconds; a holder that takes longer than this hangs. */
+const LOCK_WAIT_MS = 30_000;
+const FIRST_PAUSE_MS = 1;
+const LONGEST_PAUSE_MS = 25;
 
 /**
- * Takes the lock if nobody has it; dispose it to let go.
+ * Takes the lock if it is free. Disposing of it again does nothing.
  *
- * @param path a file used for nothing else: on POSIX systems closing any other handle on it would drop the lock
- * @returns undefined if somebody else holds it
+ * @param options.create false: a missing file counts as locked by nobody and is not created; the answer is then a lock
+ *        on nothing
+ * @returns undefined if another process, or another lock of this one, holds it
  */
-export function tryLock(path: string): Disposable | undefined {
-  const database = new Database(path, { create: true });
+export function tryLock(path: string, options: { create?: boolean } = {}): Disposable | undefined {
+  const database = openDatabase(path, options.create ?? true);
+  if (database === undefined) return { [Symbol.dispose]: () => undefined };
   try {
     database.run("PRAGMA busy_timeout = 0");
-    database.run("PRAGMA locking_mode = EXCLUSIVE");
     database.run("BEGIN EXCLUSIVE");
   } catch (error) {
     database.close();
-    if (String((error as { code?: unknown }).code).startsWith("SQLITE_BUSY")) return undefined;
-    throw error;
+    if (errnoOf(error)?.startsWith("SQLITE_BUSY")) return undefined;
+    throw unusable(path, error);
   }
-  return { [Symbol.dispose]: () => database.close() };
+  let isHeld = true;
+  return {
+    [Symbol.dispose]() {
+      if (isHeld) release(database);
+      isHeld = false;
+    },
+  };
+}
+
+export interface AcquireLockOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds; 30,000 unless given. */
+  readonly waitMs?: number;
+  /** Called once, if somebody else holds the lock. */
+  readonly onWait?: () => void;
+}
+
+/** @throws conflict if it is not to be had in time, forbidden if the file cannot be written */
+export async function acquireLock(
+  path: string,
+  options: AcquireLockOptions = {},
+): Promise<Disposable> {
+  const deadline = performance.now() + (options.waitMs ?? LOCK_WAIT_MS);
+  let pauseMs = FIRST_PAUSE_MS;
+  for (let failures = 1; ; failures += 1) {
+    options.signal?.throwIfAborted();
+    const lock = tryLock(path);
+    if (lock !== undefined) return lock;
+    if (performance.now() >= deadline) {
+      throw new AppError(
+        "conflict",
+        `cannot lock \`${path}\`: another process has held it for too long`,
+        {
+          hint: "See whether another `tug` command hangs, end it and try again.",
+        },
+      );
+    }
+    // Two that try at the same instant can refuse each other, which is not waiting for anybody.
+    if (failures === 3) options.onWait?.();
+    await pause(pauseMs * (0.5 + Math.random()), options.signal);
+    pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+  }
+}
+
+// --- internal ---
+
+function openDatabase(path: string, create: boolean): Database | undefined {
+  try {
+    return new Database(path, { readwrite: true, create });
+  } catch (error) {
+    if (!create && errnoOf(error) === "SQLITE_CANTOPEN") return undefined;
+    throw unusable(path, error);
+  }
+}
+
+function release(database: Database): void {
+  // Closing alone would keep the lock for as long as a statement is not yet collected.
+  if (database.inTransaction) database.run("ROLLBACK");
+  database.close();
+}
+
+function unusable(path: string, cause: unknown): AppError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new AppError("forbidden", `cannot lock \`${path}\`: ${reason}`, {
+    hint: "Make sure that you may write to this directory and that its disk is not full.",
+    cause,
+  });
 }

@@ -2,6 +2,7 @@
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { AppError } from "../errors.ts";
+import { pause } from "../pause.ts";
 import { Client } from "./client.ts";
 import { type ConnectOptions, pingRunner, runnerSocket } from "./connect.ts";
 import { socketTransport } from "./transport.ts";
@@ -10,6 +11,8 @@ import { socketTransport } from "./transport.ts";
 const START_TIMEOUT_MS = 30_000;
 /** An old runner finishes the answers it is giving; longer than this, the user is told instead. */
 const REPLACE_TIMEOUT_MS = 120_000;
+/** How often to look whether the old runner has gone. */
+const POLL_MS = 50;
 /** At start a larger log becomes `runner.log.1`. Bytes. */
 const LOG_LIMIT = 10 * 1024 * 1024;
 /** Bun queues fetches beyond 256 in silence, and reads the limit from the environment at start only. */
@@ -30,7 +33,7 @@ export async function launchRunner(options: ConnectOptions): Promise<void> {
   while (performance.now() < deadline) {
     if ((await pingRunner(options)) !== undefined) return;
     options.signal.throwIfAborted();
-    await Bun.sleep(pauseMs);
+    await pause(pauseMs, options.signal);
     pauseMs = Math.min(pauseMs * 1.5, 100);
     if (child.exitCode === null) continue;
     if (child.exitCode !== 0) throw startFailure(options, child.exitCode);
@@ -58,7 +61,7 @@ export async function replaceRunner(options: ConnectOptions & { force?: boolean 
         hint: "Wait, or end them with `tug stop-runner --force`.",
       });
     }
-    await Bun.sleep(50);
+    await pause(POLL_MS, options.signal);
   }
 }
 

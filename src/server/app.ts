@@ -3,6 +3,7 @@ import { Hono, type MiddlewareHandler } from "hono";
 import { AppError, toAppError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { AppDeps, AppEnv } from "./deps.ts";
+import { requireApiKey } from "./auth.ts";
 import { toErrorResponse } from "./error-response.ts";
 import { guard } from "./guard.ts";
 import { engineRoutes } from "./routes/engines.ts";
@@ -17,7 +18,9 @@ const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 export function createApp(deps: AppDeps): App {
   const app: App = new Hono<AppEnv>({ getPath: routePath });
   app.use(requestLog());
-  app.use(guard(deps.allowedOrigins));
+  // A page that rebinds a name to this machine has no key; with one, the Host header may name any address of it.
+  app.use(guard(deps.allowedOrigins, { anyHost: deps.apiKey !== undefined }));
+  app.use(requireApiKey(deps.apiKey));
   app.route("/models", deps.models);
   app.route("/engines", engineRoutes(deps));
   app.route("/", openaiRoutes(deps));

@@ -29,8 +29,11 @@ function givenKey(headers: Headers): string | undefined {
 
 /** In constant time, whatever the lengths. */
 function isSame(one: string, other: string): boolean {
-  const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(one), digest(other));
+  return timingSafeEqual(sha256(one), sha256(other));
+}
+
+function sha256(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
 }
 
 function unauthorized(wasGiven: boolean): AppError {

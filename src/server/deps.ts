@@ -129,6 +129,8 @@ export interface AppDeps {
   /** Absent in a process that is not the runner. */
   readonly runner?: RunnerControl;
   readonly version: string;
+  /** What callers over TCP must present; undefined: nothing. */
+  readonly apiKey?: string;
   /** Browser origins besides loopback's: `scheme://host[:port]`, `scheme://*.host`, `scheme://host:*`, or `*`. */
   readonly allowedOrigins: readonly string[];
 }

@@ -1,6 +1,7 @@
 /** A file as a stream that goes on while the file grows, like `tail -f`. */
 import { open } from "node:fs/promises";
 import { errnoOf } from "../errors.ts";
+import { pause } from "../pause.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 /** How often a followed file is looked at: a person reads along. */
@@ -35,7 +36,7 @@ async function* readChunks(
     const chunk = await readAt(path, offset);
     offset += chunk.byteLength;
     if (chunk.byteLength > 0) yield chunk;
-    else if (options.follow) await pause(options.signal);
+    else if (options.follow) await pause(POLL_MS, options.signal);
     else return undefined;
   }
   return undefined;
@@ -55,18 +56,4 @@ async function readAt(path: string, offset: number): Promise<Uint8Array> {
     if (errnoOf(error) === "ENOENT") return new Uint8Array();
     throw error;
   }
-}
-
-function pause(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, POLL_MS);
-  signal.addEventListener(
-    "abort",
-    () => {
-      clearTimeout(timer);
-      resolve();
-    },
-    { once: true },
-  );
-  return promise;
 }

@@ -5,7 +5,7 @@ import { AppError, errnoOf } from "../errors.ts";
 import { type Digest, hexOf } from "../oci/digest.ts";
 import { encodeCanonical } from "../oci/manifest.ts";
 import { orIfMissing, replaceFile } from "./files.ts";
-import { acquireLock } from "./lock.ts";
+import { acquireLock } from "../lock.ts";
 
 /** @see https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#oci-layout-file */
 const LAYOUT_VERSION = "1.0.0";

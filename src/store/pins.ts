@@ -10,7 +10,7 @@ import { join } from "node:path";
 import type { Digest } from "../oci/digest.ts";
 import { orIfMissing } from "./files.ts";
 import { type Layout, namesIn } from "./layout.ts";
-import { tryLock } from "./lock.ts";
+import { tryLock } from "../lock.ts";
 
 /** What holds a pin: a model being written, or one being used. */
 export type PinKind = "transaction" | "bundle";

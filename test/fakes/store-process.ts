@@ -1,6 +1,6 @@
 /** Another process that uses a store, up to a point where the test kills it: `bun store-process.ts ROLE PATH [NAME]`. */
 import { parseReference } from "../../src/oci/reference.ts";
-import { acquireLock } from "../../src/store/lock.ts";
+import { acquireLock } from "../../src/lock.ts";
 import { Store } from "../../src/store/store.ts";
 import { commitSample } from "../store/sample-model.ts";
 

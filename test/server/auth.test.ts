@@ -7,7 +7,7 @@ import { toErrorResponse } from "../../src/server/error-response.ts";
 
 function ask(
   apiKey: string | undefined,
-  headers: Record<string, string>,
+  headers: Readonly<Record<string, string | undefined>>,
   options: { path?: string; trusted?: boolean } = {},
 ): Promise<Response> {
   const app = new Hono<AppEnv>();
@@ -15,27 +15,37 @@ function ask(
   app.get("*", (c) => c.text("in"));
   app.onError((error) => toErrorResponse(toAppError(error)));
   const bindings = { trusted: options.trusted ?? false };
-  return Promise.resolve(app.request(options.path ?? "/v1/models", { headers }, bindings));
+  return Promise.resolve(
+    app.request(options.path ?? "/v1/models", { headers: { ...headers } as never }, bindings),
+  );
 }
 
 describe("requireApiKey", () => {
   test.each([
-    ["no key is set", undefined, {}, {}],
-    ["the key comes as a bearer token", "k1", { authorization: "Bearer k1" }, {}],
-    ["the key comes as Anthropic's clients send it", "k1", { "x-api-key": "k1" }, {}],
-    ["the caller is trusted", "k1", {}, { trusted: true }],
-    ["it is a health probe", "k1", {}, { path: "/health/live" }],
-  ])("lets in if %s", async (_, key, headers, options) => {
-    expect((await ask(key, headers as Record<string, string>, options)).status).toBe(200);
+    { why: "no key is set", key: undefined },
+    { why: "the key comes as a bearer token", headers: { authorization: "Bearer k1" } },
+    { why: "the key comes as Anthropic's clients send it", headers: { "x-api-key": "k1" } },
+    { why: "the caller is trusted", options: { trusted: true } },
+    { why: "it is a health probe", options: { path: "/health/live" } },
+  ])("lets in if $why", async ({ headers = {}, options = {}, ...row }) => {
+    expect((await ask("key" in row ? row.key : "k1", headers, options)).status).toBe(200);
   });
 
   test.each([
-    ["without a key", {}, "it needs an API key"],
-    ["with a wrong key", { authorization: "Bearer k2" }, "the API key is wrong"],
-    ["with a longer key", { "x-api-key": "k11" }, "the API key is wrong"],
-    ["with another scheme", { authorization: "Basic k1" }, "it needs an API key"],
-  ])("refuses %s, as OpenAI's clients understand it", async (_, headers, reason) => {
-    const response = await ask("k1", headers as Record<string, string>);
+    { what: "no key", headers: {}, reason: "it needs an API key" },
+    {
+      what: "a wrong key",
+      headers: { authorization: "Bearer k2" },
+      reason: "the API key is wrong",
+    },
+    { what: "a longer key", headers: { "x-api-key": "k11" }, reason: "the API key is wrong" },
+    {
+      what: "another scheme",
+      headers: { authorization: "Basic k1" },
+      reason: "it needs an API key",
+    },
+  ])("refuses $what, as OpenAI's clients understand it", async ({ headers, reason }) => {
+    const response = await ask("k1", headers);
 
     expect(response.status).toBe(401);
     expect(await response.json()).toMatchObject({

@@ -3,7 +3,7 @@ import { open, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 
 import { AppError, errnoOf } from "../../errors.ts";
-import { pause } from "./lock.ts";
+import { pause } from "../../pause.ts";
 
 /** Attempts in a row that brought no byte. */
 const FRUITLESS_ATTEMPTS = 3;

@@ -26,13 +26,15 @@ import {
   sizeOf,
   writePointer,
 } from "./layout.ts";
-import { acquireLock } from "./lock.ts";
+import { acquireLock } from "../../lock.ts";
 import { installationFromEnvironment, pathInstallSource } from "./path.ts";
 import { SharedTask } from "./shared-task.ts";
 import { smokeTest } from "./smoke.ts";
 import { phaseOf } from "./source.ts";
 import type { InstallListener, InstallProgress, InstallSource, SourceContext } from "./source.ts";
 
+/** Who holds the lock may be downloading hundreds of megabytes over a slow line. */
+const INSTALL_WAIT_MS = 3_600_000;
 /** Long enough for a short change by another process, too short for a download: better told than kept waiting. */
 const UNINSTALL_BOUND_MS = 3_000;
 
@@ -201,6 +203,7 @@ export class Installer {
     await mkdir(join(directory, backend.name), { recursive: true });
     using _lock = await acquireLock(lockPath(directory, backend.name), {
       signal: options.signal,
+      waitMs: INSTALL_WAIT_MS,
       onWait: () => options.onProgress(phaseOf(backend, "waiting")),
     });
     await removeDebris(directory, backend.name);

@@ -7,7 +7,7 @@ import { errnoOf } from "../../errors.ts";
 import type { Backend, Bundle, ExitFacts, Installation } from "../backend.ts";
 import { spawnEngine } from "../process.ts";
 import type { EngineProcess, SpawnOptions } from "../process.ts";
-import { pause } from "./lock.ts";
+import { pause } from "../../pause.ts";
 
 /** The model has a few megabytes; a machine that needs longer than this cannot serve anything. */
 const SMOKE_BOUND_MS = 60_000;

@@ -6,7 +6,7 @@ import { llamacpp } from "../../../backends/llamacpp/index.ts";
 import { Installer } from "../../../src/runtime/installer/installer.ts";
 import type { InstallerDeps } from "../../../src/runtime/installer/installer.ts";
 import { lockPath } from "../../../src/runtime/installer/layout.ts";
-import { acquireLock } from "../../../src/runtime/installer/lock.ts";
+import { acquireLock } from "../../../src/lock.ts";
 import type { InstallProgress } from "../../../src/runtime/installer/source.ts";
 import { failureOf } from "./failure-of.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { acquireLock, tryLock } from "../../src/store/lock.ts";
-import { tempDir } from "../helpers/temp-dir.ts";
-import { failureOf } from "./failure-of.ts";
-import { startStoreProcess } from "./store-process.ts";
+import { acquireLock, tryLock } from "../src/lock.ts";
+import { tempDir } from "./helpers/temp-dir.ts";
+import { failureOf } from "./store/failure-of.ts";
+import { startStoreProcess } from "./store/store-process.ts";
 
 describe("tryLock", () => {
   test("lock: one of two holders in a process gets it, the other when the first lets go", async () => {
@@ -94,6 +94,6 @@ describe("acquireLock", () => {
 });
 
 const PROBE = `
-  import { tryLock } from ${JSON.stringify(join(import.meta.dir, "../../src/store/lock.ts"))};
+  import { tryLock } from ${JSON.stringify(join(import.meta.dir, "../src/lock.ts"))};
   process.stdout.write(tryLock(process.argv.at(-1)) === undefined ? "busy" : "free");
 `;
