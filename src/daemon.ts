@@ -17,6 +17,7 @@ import type { Installer } from "./runtime/installer/installer.ts";
 import type { Supervisor } from "./runtime/supervisor.ts";
 import { type App, createApp } from "./server/app.ts";
 import type { RunnerControl } from "./server/deps.ts";
+import { rememberResolved } from "./server/resolved-models.ts";
 import { modelRoutes } from "./server/routes/models.ts";
 import { Store } from "./store/store.ts";
 import { VERSION } from "./version.ts";
@@ -95,8 +96,10 @@ function composeApp(composition: Composition): App {
     store,
     models: modelRoutes({ store, inUse }),
     installer: () => composition.installer ?? createInstaller(composition),
-    resolve: (name, { trusted }) =>
-      resolveRunnable(store, name, { paths: trusted ? "allow" : files }),
+    resolve: rememberResolved(
+      (name, { trusted }) => resolveRunnable(store, name, { paths: trusted ? "allow" : files }),
+      join(paths.models, "index.json"),
+    ),
     listModels: () => listModels(store),
     inspectModel: (name) => inspectModel(store, name),
     version: VERSION,

@@ -18,6 +18,8 @@ export function llamacppArgs(input: ArgsInput): EngineCommand {
   const flags = checkFlags(settings.runtimeFlags);
   const args = ["--metrics", "--threads", String(threads(input.cores))];
   args.push("--model", bundle.model, "--host", socketArgument(input.socket));
+  // A comma would make it two names.
+  args.push("--alias", input.alias.replaceAll(",", "_"));
   args.push(...modeArgs(input.mode));
   if (bundle.chatTemplate !== undefined && input.mode === "completion") {
     args.push("--chat-template-file", bundle.chatTemplate);

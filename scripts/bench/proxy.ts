@@ -2,21 +2,26 @@
  * What the way through Tug costs: the same llama-server asked directly on its socket and through the runner's port, in
  * turns, so that a busy moment hits both.
  *
- * By itself: `bun scripts/bench/proxy.ts --proxied URL --direct SOCKET [--model NAME] [--rounds N] [--tokens N]`.
+ * By itself: `bun scripts/bench/proxy.ts --proxied URL --direct SOCKET [--model NAME] [--rounds N]`.
  */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { BenchResult } from "./report.ts";
 
-export interface Subjects {
+interface Subjects {
   /** Base URL of a runner that has the model loaded. */
   readonly proxied: string;
   /** The unix socket of its worker. */
   readonly direct: string;
   readonly model: string;
-  /** Measured pairs for each number of streams. */
+  /** Pairs measured for the tokens per second; three times as many for the first token, whose answers are short. */
   readonly rounds: number;
+}
+
+/** A batch of requests at once. */
+interface Load {
+  readonly streams: number;
   /** Length of every answer. */
   readonly tokens: number;
 }
@@ -38,6 +43,9 @@ interface Comparison {
 }
 
 const STREAMS = [1, 16];
+/** Long enough that the rate is the engine's, and so short that a request behind others meets little of their answers. */
+const LONG_ANSWER = 200;
+const SHORT_ANSWER = 8;
 const WARM_UPS = 2;
 const ADDED_MS_LIMIT = 3;
 const RATIO_LIMIT = 0.97;
@@ -56,12 +64,10 @@ export async function benchProxy(): Promise<BenchResult> {
   });
   if (!answer.ok) throw new Error(`the runner answered ${answer.status}: ${await answer.text()}`);
   const direct = await workerSocket(join(runner.home, "run"));
-  return toResult(
-    await measure({ proxied: runner.url, direct, model: "pebble", rounds: 30, tokens: 200 }),
-  );
+  return toResult(await measure({ proxied: runner.url, direct, model: "pebble", rounds: 20 }));
 }
 
-export async function measure(subjects: Subjects): Promise<Comparison[]> {
+async function measure(subjects: Subjects): Promise<Comparison[]> {
   const comparisons: Comparison[] = [];
   for (const streams of STREAMS) comparisons.push(await compare(subjects, streams));
   return comparisons;
@@ -73,8 +79,7 @@ if (import.meta.main) {
       proxied: { type: "string" },
       direct: { type: "string" },
       model: { type: "string", default: "pebble" },
-      rounds: { type: "string", default: "30" },
-      tokens: { type: "string", default: "200" },
+      rounds: { type: "string", default: "20" },
     },
   });
   if (values.proxied === undefined || values.direct === undefined) {
@@ -82,8 +87,8 @@ if (import.meta.main) {
     process.exit(2);
   }
   const { proxied, direct, model } = values;
-  const [rounds, tokens] = [Number(values.rounds), Number(values.tokens)];
-  const { table, bars } = toResult(await measure({ proxied, direct, model, rounds, tokens }));
+  const rounds = Number(values.rounds);
+  const { table, bars } = toResult(await measure({ proxied, direct, model, rounds }));
   for (const row of table) console.log(row.map((cell) => cell.padEnd(24)).join(""));
   for (const { text, isKept } of bars) console.log(`${isKept ? "kept  " : "missed"}  ${text}`);
   process.exitCode = bars.every(({ isKept }) => isKept) ? 0 : 1;
@@ -92,27 +97,40 @@ if (import.meta.main) {
 // --- internal ---
 
 async function compare(subjects: Subjects, streams: number): Promise<Comparison> {
-  const direct: Sample[] = [];
-  const proxied: Sample[] = [];
-  for (let round = 0; round < WARM_UPS + subjects.rounds; round += 1) {
-    // Who goes first changes: the second one would otherwise always meet a warmer engine.
-    for (const isDirect of round % 2 === 0 ? [true, false] : [false, true]) {
-      const sample = await batch(subjects, streams, isDirect);
-      if (round >= WARM_UPS) (isDirect ? direct : proxied).push(sample);
-    }
-  }
-  const pairs = direct.map((sample, index) => [sample, proxied[index] ?? sample] as const);
+  const { rounds } = subjects;
+  const short = await pairs(subjects, { streams, tokens: SHORT_ANSWER }, 3 * rounds);
+  const long = await pairs(subjects, { streams, tokens: LONG_ANSWER }, rounds);
+  const summary = (side: 0 | 1): Sample => ({
+    firstTokenMs: median(short.map((pair) => pair[side].firstTokenMs)),
+    tokensPerSecond: median(long.map((pair) => pair[side].tokensPerSecond)),
+  });
   return {
     streams,
-    direct: medians(direct),
-    proxied: medians(proxied),
-    addedMs: median(pairs.map(([a, b]) => b.firstTokenMs - a.firstTokenMs)),
-    ratio: median(pairs.map(([a, b]) => b.tokensPerSecond / a.tokensPerSecond)),
+    direct: summary(0),
+    proxied: summary(1),
+    addedMs: median(short.map(([direct, proxied]) => proxied.firstTokenMs - direct.firstTokenMs)),
+    ratio: median(
+      long.map(([direct, proxied]) => proxied.tokensPerSecond / direct.tokensPerSecond),
+    ),
   };
 }
 
-async function batch(subjects: Subjects, streams: number, isDirect: boolean): Promise<Sample> {
-  const { direct, proxied, model, tokens } = subjects;
+/** Direct and proxied, back to back. */
+async function pairs(subjects: Subjects, load: Load, rounds: number): Promise<[Sample, Sample][]> {
+  const measured: [Sample, Sample][] = [];
+  for (let round = 0; round < WARM_UPS + rounds; round += 1) {
+    // Who goes first changes: the second one would otherwise always meet a warmer engine.
+    const isDirectFirst = round % 2 === 0;
+    const first = await batch(subjects, load, isDirectFirst);
+    const second = await batch(subjects, load, !isDirectFirst);
+    if (round >= WARM_UPS) measured.push(isDirectFirst ? [first, second] : [second, first]);
+  }
+  return measured;
+}
+
+async function batch(subjects: Subjects, load: Load, isDirect: boolean): Promise<Sample> {
+  const { direct, proxied, model } = subjects;
+  const { streams, tokens } = load;
   const base = isDirect ? "http://localhost" : proxied;
   const way: object = isDirect ? { unix: direct } : NO_PROXY;
   const body = JSON.stringify(request(model, tokens));
@@ -195,13 +213,6 @@ function toResult(comparisons: readonly Comparison[]): BenchResult {
       },
     ]),
     notes: ["Medians; the last column is the median over pairs measured back to back."],
-  };
-}
-
-function medians(samples: readonly Sample[]): Sample {
-  return {
-    firstTokenMs: median(samples.map((sample) => sample.firstTokenMs)),
-    tokensPerSecond: median(samples.map((sample) => sample.tokensPerSecond)),
   };
 }
 

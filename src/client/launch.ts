@@ -2,6 +2,7 @@
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { AppError } from "../errors.ts";
+import { ownCommand, RUNTIME_SETTINGS } from "./own-command.ts";
 import { pause } from "../pause.ts";
 import { Client } from "./client.ts";
 import { type ConnectOptions, pingRunner, runnerSocket } from "./connect.ts";
@@ -15,8 +16,6 @@ const REPLACE_TIMEOUT_MS = 120_000;
 const POLL_MS = 50;
 /** At start a larger log becomes `runner.log.1`. Bytes. */
 const LOG_LIMIT = 10 * 1024 * 1024;
-/** Bun queues fetches beyond 256 in silence, and reads the limit from the environment at start only. */
-const MAX_FETCHES = "16384";
 /** Variables whose relative paths mean something in the user's directory only. */
 const RELATIVE_PATHS = ["TUG_HOME", "TUG_LLAMA_SERVER", "LLAMA_SERVER_PATH"] as const;
 
@@ -91,13 +90,6 @@ function spawnRunner(options: ConnectOptions): Bun.Subprocess {
   }
 }
 
-/** How this program is started again: the executable, or Bun with the entry file in a source checkout. */
-function ownCommand(): string[] {
-  return Bun.isStandaloneExecutable
-    ? [process.execPath]
-    : [process.execPath, join(import.meta.dir, "..", "main.ts")];
-}
-
 /** What the user set, made independent of the working directory, without what steers Bun itself. */
 function runnerEnvironment({ paths, config }: ConnectOptions): Record<string, string> {
   const env: Record<string, string> = {};
@@ -110,8 +102,7 @@ function runnerEnvironment({ paths, config }: ConnectOptions): Record<string, st
   env["MODELS_PATH"] = paths.models;
   env["TUG_SOCKET"] = runnerSocket(config, paths);
   if (config.offline.value) env["TUG_OFFLINE"] = "1";
-  env["BUN_CONFIG_MAX_HTTP_REQUESTS"] = MAX_FETCHES;
-  return env;
+  return { ...env, ...RUNTIME_SETTINGS };
 }
 
 function rotate(file: string): void {

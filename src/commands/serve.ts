@@ -4,6 +4,7 @@ import { inProcessTransport } from "../client/transport.ts";
 import type { Runner } from "../daemon.ts";
 import { createProgress } from "../terminal/progress.ts";
 import { runnerSocket } from "../client/connect.ts";
+import { ensureRuntimeSettings } from "../client/own-command.ts";
 import { type Config, parsePort } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { configureLog, log } from "../log.ts";
@@ -35,6 +36,7 @@ export const command = defineCommand({
   },
   details: "Runs until Ctrl-C or SIGTERM, and then stops its engines. Log lines go to stderr.",
   async run({ args, config, paths, signal }) {
+    ensureRuntimeSettings();
     configureLog({ level: config.logLevel.value, timestamps: !process.stderr.isTTY });
     const { startRunner } = await import("../daemon.ts");
     const runner = await startRunner({

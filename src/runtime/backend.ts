@@ -50,6 +50,8 @@ export interface ArgsInput {
   readonly bundle: Bundle;
   readonly mode: Mode;
   readonly settings: WorkerSettings;
+  /** What the engine calls the model in its answers. */
+  readonly alias: string;
   /** The unix socket the engine must listen on. */
   readonly socket: string;
   /** Logical processors that the worker may use. */

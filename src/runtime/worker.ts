@@ -144,7 +144,8 @@ export class Worker {
     await assertExecutable(installation, model);
     const { cores } = this.#deps;
     const { platform } = process;
-    const { args, env } = backend.args({ bundle, mode, settings, socket, cores, platform });
+    const input = { bundle, mode, settings, alias: model.name, socket, cores, platform };
+    const { args, env } = backend.args(input);
     await mkdir(dirname(socket), { recursive: true, mode: 0o700 });
     // An engine refuses to listen where a file is.
     await rm(socket, { force: true });

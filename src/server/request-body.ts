@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { AppError } from "../errors.ts";
 
 /** Several images or minutes of audio as base64 fit; it is held in memory while the request waits. Bytes. */
-export const MAX_JSON_BODY_BYTES = 512 * 1024 * 1024;
+const MAX_JSON_BODY_BYTES = 512 * 1024 * 1024;
 
 /** What a field was given is shown this far. Characters. */
 const MAX_SHOWN = 80;

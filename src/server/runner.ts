@@ -89,6 +89,8 @@ export class RunningRunner implements RunnerControl {
 
   #watchIdleness(isIdle: boolean): void {
     clearTimeout(this.#idleTimer);
+    // What the last answers left behind goes now: nothing collects it while nothing happens.
+    if (isIdle) Bun.gc(true);
     const { idleExitMs } = this.#deps;
     if (!isIdle || idleExitMs === null || idleExitMs < 0 || this.#stopping) return;
     this.#idleTimer = setTimeout(() => {

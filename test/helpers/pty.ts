@@ -10,6 +10,8 @@ export interface PtyOptions {
 
 /** An engine may have to start before something shows. */
 const WAIT_MS = 20_000;
+/** What a program wrote last may be read after its end has been noticed; no end of the terminal's data is reported. */
+const DRAIN_MS = 500;
 
 /**
  * A program in a terminal of its own: `await using pty = Pty.start([tug, "run", "pebble"], { env })`. Disposal kills what
@@ -23,6 +25,8 @@ export class Pty implements AsyncDisposable {
   #transcript = "";
   /** Where the next `waitFor` starts to look. */
   #seen = 0;
+  /** When all that was written has come, on the clock of `performance.now()`. */
+  #drainedAt = Infinity;
   #onData = Promise.withResolvers<void>();
 
   private constructor(command: readonly string[], options: PtyOptions) {
@@ -39,7 +43,10 @@ export class Pty implements AsyncDisposable {
       env: { ...cleanEnvironment(), TERM: "xterm-256color", LANG: "C.UTF-8", ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
-    void this.#child.exited.then(() => this.#wake());
+    void this.#child.exited.then(() => {
+      this.#drainedAt = performance.now() + DRAIN_MS;
+      this.#wake();
+    });
   }
 
   static start(command: readonly string[], options: PtyOptions = {}): Pty {
@@ -83,8 +90,8 @@ export class Pty implements AsyncDisposable {
     for (;;) {
       const found = this.#find(text);
       if (found !== undefined) return found;
-      const leftMs = deadline - performance.now();
-      if (leftMs <= 0 || this.#child.exitCode !== null) throw this.#missing(text);
+      const leftMs = Math.min(deadline, this.#drainedAt) - performance.now();
+      if (leftMs <= 0) throw this.#missing(text);
       await Promise.race([this.#onData.promise, Bun.sleep(Math.min(leftMs, 100))]);
     }
   }

@@ -16,7 +16,7 @@ import type {
 
 export const PEBBLE_ID = `sha256:${"a".repeat(64)}`;
 
-export const PEBBLE: Model = {
+const PEBBLE: Model = {
   id: PEBBLE_ID,
   tags: ["docker.io/ai/pebble:latest"],
   created: 1_700_000_000,
@@ -49,7 +49,7 @@ export interface CountedLease extends Lease {
   readonly releases: number;
 }
 
-export function countedLease(socket: string, failure?: AppError): CountedLease {
+function countedLease(socket: string, failure?: AppError): CountedLease {
   let releases = 0;
   return {
     socket,

@@ -72,6 +72,7 @@ async function startEngine(input: StartInput): Promise<Engine> {
   const { args, env } = backend.args({
     bundle: await bundleOf(options.model),
     mode: "completion",
+    alias: "smoke-test",
     settings: { contextTokens: CONTEXT_TOKENS, runtimeFlags: [] },
     socket,
     cores: 1,

@@ -23,8 +23,17 @@ export function runnerRoutes({ runner }: AppDeps): Hono<AppEnv> {
   return app;
 }
 
+// --- internal ---
+
+function present(runner: RunnerControl | undefined): RunnerControl {
+  if (runner !== undefined) return runner;
+  throw new AppError("runner_unreachable", "the runner is not running", {
+    hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",
+  });
+}
+
 /** A bare key is true, as in `?force`. @throws invalid_request */
-export function parseBoolean(name: string, value: string | undefined): boolean {
+function parseBoolean(name: string, value: string | undefined): boolean {
   switch (value?.toLowerCase()) {
     case undefined:
     case "false":
@@ -40,13 +49,4 @@ export function parseBoolean(name: string, value: string | undefined): boolean {
         `cannot read the query: \`${name}\` must be true or false`,
       );
   }
-}
-
-// --- internal ---
-
-function present(runner: RunnerControl | undefined): RunnerControl {
-  if (runner !== undefined) return runner;
-  throw new AppError("runner_unreachable", "the runner is not running", {
-    hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",
-  });
 }

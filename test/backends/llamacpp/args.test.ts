@@ -7,6 +7,7 @@ function input(overrides: Partial<ArgsInput> = {}): ArgsInput {
   return {
     bundle: { directory: "/b", format: "gguf", model: "/b/model.gguf", weightBytes: 1 },
     mode: "completion",
+    alias: "me/model",
     settings: { runtimeFlags: [] },
     socket: "/run/tug/worker-1.sock",
     cores: 8,
@@ -16,7 +17,7 @@ function input(overrides: Partial<ArgsInput> = {}): ArgsInput {
 }
 
 function flagsOf(runtimeFlags: readonly string[]): readonly string[] {
-  return llamacpp.args(input({ settings: { runtimeFlags } })).args.slice(8);
+  return llamacpp.args(input({ settings: { runtimeFlags } })).args.slice(10);
 }
 
 describe("llamacpp.args", () => {
@@ -31,6 +32,8 @@ describe("llamacpp.args", () => {
       "/b/model.gguf",
       "--host",
       "/run/tug/worker-1.sock",
+      "--alias",
+      "me/model",
       "--jinja",
     ]);
     expect(env).toEqual({ LLAMA_ARG_OFFLINE: "1" });
@@ -58,7 +61,7 @@ describe("llamacpp.args", () => {
 
     const { args } = llamacpp.args(input({ bundle, settings }));
 
-    expect(args.slice(7)).toEqual([
+    expect(args.slice(9)).toEqual([
       "--jinja",
       "--chat-template-file",
       "/b/t.jinja",
@@ -87,7 +90,7 @@ describe("llamacpp.args", () => {
 
     const { args } = llamacpp.args(input({ mode, bundle }));
 
-    expect(args.slice(7)).toEqual([...expected, "--batch-size", "2048", "--ubatch-size", "2048"]);
+    expect(args.slice(9)).toEqual([...expected, "--batch-size", "2048", "--ubatch-size", "2048"]);
   });
 
   test.each([

@@ -1,0 +1,30 @@
+/** Starting this program again, with the settings that Bun reads from the environment at start only. */
+import { join } from "node:path";
+
+/** What the runner needs of Bun. */
+export const RUNTIME_SETTINGS: Readonly<Record<string, string>> = {
+  // Fetches beyond this many wait in silence; the default of 256 is fewer than the streams a runner serves.
+  BUN_CONFIG_MAX_HTTP_REQUESTS: "16384",
+  // Periodic collections would wake an idle runner for ever; it collects once when it becomes idle instead.
+  BUN_GC_TIMER_DISABLE: "1",
+};
+
+/** The executable, or Bun with the entry file in a source checkout. */
+export function ownCommand(): string[] {
+  if (Bun.isStandaloneExecutable) return [process.execPath];
+  return [process.execPath, join(import.meta.dir, "..", "main.ts")];
+}
+
+/**
+ * Replaces this process by itself with the settings in place: same pid, terminal and arguments. Returns if they are in
+ * place, or where a process cannot be replaced (Windows).
+ */
+export function ensureRuntimeSettings(): void {
+  const isSet = Object.entries(RUNTIME_SETTINGS).every(
+    ([name, value]) => process.env[name] === value,
+  );
+  const { execve } = process as { execve?: (file: string, argv: string[], env: object) => never };
+  if (isSet || execve === undefined || process.platform === "win32") return;
+  const argv = [...ownCommand(), ...process.argv.slice(2)];
+  execve.call(process, process.execPath, argv, { ...process.env, ...RUNTIME_SETTINGS });
+}
