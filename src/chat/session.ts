@@ -65,7 +65,7 @@ export function toRequest(session: Session, question: ChatMessage["content"]): C
 }
 
 /** What the settings put into a chat request: sampling, reasoning, keep-alive and context size. */
-export function requestSettings(settings: ChatSettings): Omit<ChatRequest, "model" | "messages"> {
+function requestSettings(settings: ChatSettings): Omit<ChatRequest, "model" | "messages"> {
   const { parameters, think, keepAlive, contextSize } = settings;
   return {
     ...parameters,

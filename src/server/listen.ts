@@ -1,6 +1,6 @@
 /** Sockets: the runner's own unix socket, whose callers are trusted, and TCP. */
 import { chmodSync, renameSync, rmSync, statSync } from "node:fs";
-import { AppError } from "../errors.ts";
+import { AppError, errnoOf } from "../errors.ts";
 import { log } from "../log.ts";
 import type { Bindings } from "./deps.ts";
 import { describePortHolder } from "./port-holder.ts";
@@ -18,8 +18,8 @@ export interface ListenOptions {
 export interface Listening {
   /** Base URL on TCP; null if the port could not be had. */
   readonly endpoint: string | null;
-  /** Why there is no endpoint. */
-  readonly endpointProblem: string | null;
+  /** Why there is no endpoint. Finding out who has the port may take a second, for which nobody else has to wait. */
+  readonly endpointProblem: Promise<string | null>;
   readonly socket: string | null;
   /** Requests in flight, streams included. */
   pendingRequests(): number;
@@ -43,16 +43,16 @@ const NEVER_IDLE: object = { idleTimeout: 0 };
 export async function listen(options: ListenOptions): Promise<Listening> {
   const own =
     options.socket === undefined ? undefined : listenOnSocket(options.app, options.socket);
-  const tcp = await tryTcp(options);
+  const tcp = tryTcp(options);
   if (own === undefined && tcp.server === undefined) {
-    throw new AppError("conflict", `cannot listen: ${tcp.problem ?? "no address was given"}`, {
+    throw new AppError("conflict", `cannot listen: ${await tcp.problem}`, {
       hint: "Give another port with `--port`.",
     });
   }
   const servers = [own?.server, tcp.server].filter((server) => server !== undefined);
   return {
     endpoint: tcp.server === undefined ? null : endpointOf(options.hostname, tcp.server),
-    endpointProblem: tcp.problem ?? null,
+    endpointProblem: tcp.problem,
     socket: options.socket ?? null,
     pendingRequests: () => servers.reduce((sum, server) => sum + server.pendingRequests, 0),
     async stop() {
@@ -112,7 +112,7 @@ function unlinkOwn(path: string, ino: number): void {
   if (statSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true });
 }
 
-async function tryTcp(options: ListenOptions): Promise<{ server?: Server; problem?: string }> {
+function tryTcp(options: ListenOptions): { server?: Server; problem: Promise<string | null> } {
   const { app, hostname, port } = options;
   try {
     const server = Bun.serve({
@@ -122,13 +122,18 @@ async function tryTcp(options: ListenOptions): Promise<{ server?: Server; proble
       // Otherwise, with `development: false`, two runners would share the port and each get half the requests.
       reusePort: false,
     });
-    return { server };
+    return { server, problem: Promise.resolve(null) };
   } catch (error) {
-    if ((error as { code?: unknown }).code !== "EADDRINUSE") {
-      return { problem: `cannot listen on ${hostname}:${port}: ${(error as Error).message}` };
-    }
-    return { problem: `port ${port} is taken by ${await describePortHolder({ hostname, port })}` };
+    return { problem: describeProblem(error, options) };
   }
+}
+
+async function describeProblem(error: unknown, { hostname, port }: ListenOptions): Promise<string> {
+  if (errnoOf(error) !== "EADDRINUSE") {
+    return `cannot listen on ${hostname}:${port}: ${(error as Error).message}`;
+  }
+  const holder = describePortHolder({ hostname, port }).catch(() => "another program");
+  return `port ${port} is taken by ${await holder}`;
 }
 
 function endpointOf(hostname: string, { port }: Server): string {

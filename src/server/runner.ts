@@ -51,7 +51,7 @@ export class RunningRunner implements RunnerControl {
       version: VERSION,
       pid: process.pid,
       endpoint: listening?.endpoint ?? null,
-      endpoint_problem: listening?.endpointProblem ?? null,
+      endpoint_problem: (await listening?.endpointProblem) ?? null,
       socket: listening?.socket ?? null,
       started_at: this.#startedAt.toISOString(),
       idle_exit_ms: this.#deps.idleExitMs,

@@ -87,10 +87,11 @@ describe("listen", () => {
 
     const listening = await listen({ app: showBindings, hostname: "127.0.0.1", port, socket });
     const answer = await get(socket);
+    const problem = await listening.endpointProblem;
     await Promise.all([listening.stop(), holder.stop()]);
 
     expect(listening.endpoint).toBeNull();
-    expect(listening.endpointProblem).toBe(
+    expect(problem).toBe(
       `port ${port} is taken by another tug runner (process 4711); each TUG_HOME and each user has one`,
     );
     expect(answer.status).toBe(200);
@@ -109,10 +110,11 @@ describe("listen", () => {
         port: port ?? 0,
         socket: join(directory.path, "runner.sock"),
       });
+      const problem = await listening.endpointProblem;
       await Promise.all([listening.stop(), blocker.stop(true)]);
 
-      expect(listening.endpointProblem).toStartWith(`port ${port} is taken by \``);
-      expect(listening.endpointProblem).toEndWith(`(process ${process.pid})`);
+      expect(problem).toStartWith(`port ${port} is taken by \``);
+      expect(problem).toEndWith(`(process ${process.pid})`);
     },
   );
 

@@ -31,7 +31,7 @@ function rig(options: { idleExitMs: number | null; busy?: boolean }): Rig {
   });
   const listening: Listening = {
     endpoint: "http://127.0.0.1:1",
-    endpointProblem: null,
+    endpointProblem: Promise.resolve(null),
     socket: "/s",
     pendingRequests: () => state.pending,
     stop: () => {
