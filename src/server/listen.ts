@@ -132,8 +132,11 @@ async function describeProblem(error: unknown, { hostname, port }: ListenOptions
   if (errnoOf(error) !== "EADDRINUSE") {
     return `cannot listen on ${hostname}:${port}: ${(error as Error).message}`;
   }
-  const holder = describePortHolder({ hostname, port }).catch(() => "another program");
-  return `port ${port} is taken by ${await holder}`;
+  try {
+    return `port ${port} is taken by ${await describePortHolder({ hostname, port })}`;
+  } catch {
+    return `port ${port} is taken`;
+  }
 }
 
 function endpointOf(hostname: string, { port }: Server): string {
