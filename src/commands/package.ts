@@ -46,7 +46,8 @@ const ARGS = {
   },
   link: {
     type: "boolean",
-    description: "Hard-link the weights into the store instead of copying them",
+    description:
+      "Hard-link the weights into the store instead of copying them; the file becomes read-only",
   },
   json: JSON_FLAG,
 } as const;

@@ -2,6 +2,7 @@
 import { chmod, open, rename, rm, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { errnoOf } from "../errors.ts";
+import { pause } from "../pause.ts";
 
 /** Virus scanners and readers hold a file on Windows for a moment; a rename over it fails meanwhile. */
 const RENAME_ATTEMPTS = 20;
@@ -30,7 +31,7 @@ export async function replaceFile(
 
 /** Renames, and returns when the new name would survive a power failure. */
 export async function renameDurably(from: string, to: string): Promise<void> {
-  await renameWithPatience(from, to);
+  await withPatience(() => rename(from, to));
   await syncDirectory(dirname(to));
 }
 
@@ -58,18 +59,17 @@ export async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** Removes a file, a read-only one on Windows too. @returns false if there was none */
-export async function removeFile(path: string): Promise<boolean> {
-  try {
-    await unlink(path);
-    return true;
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return false;
-    if (process.platform !== "win32" || errnoOf(error) !== "EPERM") throw error;
-  }
-  await chmod(path, 0o666);
-  await unlink(path);
-  return true;
+/** Removes a file. @returns false if there was none */
+export async function removeFile(path: string, platform = process.platform): Promise<boolean> {
+  return orIfMissing(
+    (async () => {
+      // Windows does not remove what is read-only, as blobs are.
+      if (platform === "win32") await chmod(path, 0o666);
+      await unlink(path);
+      return true;
+    })(),
+    false,
+  );
 }
 
 /** The value, or `fallback` where nothing is at the path. */
@@ -82,16 +82,18 @@ export async function orIfMissing<T>(work: Promise<T>, fallback: T): Promise<T> 
   }
 }
 
-// --- internal ---
-
-async function renameWithPatience(from: string, to: string): Promise<void> {
+/** Tries again for half a second on Windows while somebody holds the file; elsewhere nobody can. */
+export async function withPatience(
+  work: () => Promise<void>,
+  platform = process.platform,
+): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await rename(from, to);
+      return await work();
     } catch (error) {
       const isHeld = /^(?:EPERM|EACCES|EBUSY)$/.test(errnoOf(error) ?? "");
-      if (process.platform !== "win32" || !isHeld || attempt === RENAME_ATTEMPTS) throw error;
+      if (platform !== "win32" || !isHeld || attempt === RENAME_ATTEMPTS) throw error;
     }
-    await Bun.sleep(RENAME_PAUSE_MS);
+    await pause(RENAME_PAUSE_MS);
   }
 }

@@ -104,6 +104,18 @@ export async function importFile(
   }
 }
 
+/** For people, after "copied, because". */
+export function whyNotLinked(error: unknown): string {
+  const code = errnoOf(error);
+  if (code === "EXDEV") return "it is on another disk than the model store";
+  if (code === "EPERM" || code === "EACCES")
+    return "it belongs to another user, or its file system has no hard links";
+  if (code === "EMLINK") return "it has too many links already";
+  return code === undefined
+    ? "its file system does not link it"
+    : `its file system does not link it (${code})`;
+}
+
 // --- internal ---
 
 interface Writable {
@@ -195,17 +207,6 @@ async function tryLink(
     await rm(part, { force: true });
     return { isDone: false, reason: whyNotLinked(error) };
   }
-}
-
-function whyNotLinked(error: unknown): string {
-  const code = errnoOf(error);
-  if (code === "EXDEV") return "it is on another disk than the model store";
-  if (code === "EPERM" || code === "EACCES")
-    return "it belongs to another user, or its file system has no hard links";
-  if (code === "EMLINK") return "it has too many links already";
-  return code === undefined
-    ? "its file system does not link it"
-    : `its file system does not link it (${code})`;
 }
 
 async function tryClone(source: string, part: string): Promise<boolean> {

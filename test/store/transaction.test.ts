@@ -15,6 +15,7 @@ import { digestOf } from "../../src/oci/digest.ts";
 import { encodeCanonical } from "../../src/oci/manifest.ts";
 import { DOCKER_GGUF, OCI_MANIFEST } from "../../src/oci/media-types.ts";
 import { parseReference } from "../../src/oci/reference.ts";
+import { whyNotLinked } from "../../src/store/ingest.ts";
 import { Store } from "../../src/store/store.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 import { failureOf } from "./failure-of.ts";
@@ -24,6 +25,18 @@ import { CAN_MOUNT, smallDisk } from "./small-disk.ts";
 const ONE_MIB = 1024 * 1024;
 const EMPTY = ["index.json", "oci-layout"];
 const isRoot = process.getuid?.() === 0;
+
+describe("whyNotLinked", () => {
+  test.each([
+    ["EXDEV", "it is on another disk than the model store"],
+    ["EPERM", "it belongs to another user, or its file system has no hard links"],
+    ["EMLINK", "it has too many links already"],
+    ["ENOSYS", "its file system does not link it (ENOSYS)"],
+    [undefined, "its file system does not link it"],
+  ])("store: %s is said in words", (code, words) => {
+    expect(whyNotLinked(Object.assign(new Error("no"), { code }))).toBe(words);
+  });
+});
 
 describe("Transaction.ingestFile", () => {
   test.each([0, 1, ONE_MIB - 1, ONE_MIB, 3 * ONE_MIB + 7])(
