@@ -99,6 +99,24 @@ describe("workers", () => {
   });
 });
 
+describe("an older runner", () => {
+  test("finishes its work and is replaced by a newer command's", async () => {
+    await using home = await tugHome({ engine: true });
+    // A source checkout calls itself 0.0.0-dev, which is older than any release.
+    const source = [process.execPath, join(import.meta.dir, "../../src/main.ts")];
+    const started = Bun.spawnSync([...source, "start-runner", "--json"], { env: home.env });
+    const old = JSON.parse(started.stdout.toString()) as RunnerInfo;
+
+    const answer = await home.tug(["run", "pebble", "hi"]);
+    const now = JSON.parse((await home.tug(["status", "--json"])).stdout) as RunnerInfo;
+
+    expect(old.version).toBe("0.0.0-dev");
+    expect(isAnswered(answer)).toBe(true);
+    expect(now.version).not.toBe(old.version);
+    expect(await isAlive(old.pid)).toBe(false);
+  });
+});
+
 describe("a port that is taken", () => {
   test("costs the endpoint, not the answer, and the status says why", async () => {
     await using home = await tugHome({ engine: true });
