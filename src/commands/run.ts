@@ -171,7 +171,10 @@ async function loadModel(
   load: LoadRequest,
   options: { signal: AbortSignal; quiet: boolean },
 ): Promise<void> {
-  using progress = createProgress({ quiet: options.quiet || !process.stderr.isTTY });
+  using progress = createProgress({
+    quiet: options.quiet || !process.stderr.isTTY,
+    transient: true,
+  });
   await client.load(load, { signal: options.signal, onProgress: progress.listener });
   progress.finish();
 }

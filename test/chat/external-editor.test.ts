@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { describeIf, isWindows } from "../helpers/test-if.ts";
 import { editExternally, editorCommand } from "../../src/chat/external-editor.ts";
 
 describe("editorCommand", () => {
@@ -12,7 +13,7 @@ describe("editorCommand", () => {
   });
 });
 
-describe.skipIf(process.platform === "win32")("editExternally", () => {
+describeIf(!isWindows, "it needs a Unix terminal")("editExternally", () => {
   test("external editor: a command with arguments and quotes is run by a shell", async () => {
     const env = { EDITOR: "sed -i 's/a cat/日本/'" };
 

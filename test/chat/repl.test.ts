@@ -1,4 +1,5 @@
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
+import { describeIf, isWindows } from "../helpers/test-if.ts";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { eventually } from "../helpers/eventually.ts";
@@ -11,7 +12,7 @@ const CTRL_D = "\u0004";
 const user = (content: unknown): unknown => ({ role: "user", content });
 const assistant = (content: string): unknown => ({ role: "assistant", content });
 
-describe.skipIf(process.platform === "win32")("runChat at a terminal", () => {
+describeIf(!isWindows, "it needs a Unix terminal")("runChat at a terminal", () => {
   test("chat: remembers what was said and leaves with 0 on Ctrl+D", async () => {
     await using chat = await ChatTerminal.start();
 

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { describeIf, isWindows, testIf } from "../helpers/test-if.ts";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -18,7 +19,7 @@ interface SavedChat {
 
 const NOTE = CAN_LIST_PROCESSES ? "" : " (skipped: processes cannot be listed here)";
 
-describe.skipIf(process.platform === "win32")("the chat", () => {
+describeIf(!isWindows, "it needs a Unix terminal")("the chat", () => {
   let home: TugHome;
   beforeAll(async () => {
     home = await tugHome({ engine: true });
@@ -90,7 +91,7 @@ describe.skipIf(process.platform === "win32")("the chat", () => {
     expect(more).toEqual([]);
   });
 
-  test.skipIf(!CAN_LIST_PROCESSES)(
+  testIf(CAN_LIST_PROCESSES, "processes cannot be listed here")(
     `Ctrl-C in the middle of an answer stops it, and the chat goes on${NOTE}`,
     async () => {
       const story = await longStory();

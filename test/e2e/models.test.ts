@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { testIf } from "../helpers/test-if.ts";
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -140,7 +141,7 @@ describe("the store", () => {
     expect(damaged.stdout + damaged.stderr).toContain("wrong digest");
   });
 
-  test.skipIf(SKOPEO === null)(
+  testIf(SKOPEO !== null, "there is no skopeo here")(
     `skopeo reads it as an OCI image layout${SKOPEO === null ? " (skipped: skopeo is not installed)" : ""}`,
     async () => {
       await using home = await tugHome();

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createServer } from "node:net";
 import type { RunnerInfo, WorkerStatus } from "../../src/api/engines.ts";
+import { describeIf } from "../helpers/test-if.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { CAN_LIST_PROCESSES, enginesOf, isAlive, runnersOf } from "../helpers/processes.ts";
 import type { CliResult } from "../helpers/run-cli.ts";
@@ -13,9 +14,8 @@ setDefaultTimeout(60_000);
 const AT_ONCE = 20;
 /** What an engine may outlive its killed runner by. */
 const ORPHAN_LIMIT_MS = 12_000;
-const NOTE = CAN_LIST_PROCESSES ? "" : " (skipped: processes cannot be listed here)";
 
-describe.skipIf(!CAN_LIST_PROCESSES)(`exactly one runner${NOTE}`, () => {
+describeIf(CAN_LIST_PROCESSES, "processes cannot be listed here")("exactly one runner", () => {
   let home: TugHome;
   beforeAll(async () => {
     home = await tugHome({ engine: true });

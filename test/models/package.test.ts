@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { testIf } from "../helpers/test-if.ts";
 import {
   copyFile,
   cp,
@@ -474,13 +475,16 @@ describe("packageModel", () => {
   });
 });
 
-test.skipIf(Bun.which("skopeo") === null)("package: skopeo reads what was packaged", async () => {
-  await using it = await bench();
-  const id = await it.package();
+testIf(Bun.which("skopeo") !== null, "there is no skopeo here")(
+  "package: skopeo reads what was packaged",
+  async () => {
+    await using it = await bench();
+    const id = await it.package();
 
-  const image = `oci:${it.store.root}:docker.io/me/model:v1`;
-  const { stdout, exitCode } = Bun.spawnSync(["skopeo", "inspect", "--raw", image]);
+    const image = `oci:${it.store.root}:docker.io/me/model:v1`;
+    const { stdout, exitCode } = Bun.spawnSync(["skopeo", "inspect", "--raw", image]);
 
-  expect(exitCode).toBe(0);
-  expect(`sha256:${new Bun.CryptoHasher("sha256").update(stdout).digest("hex")}`).toBe(id);
-});
+    expect(exitCode).toBe(0);
+    expect(`sha256:${new Bun.CryptoHasher("sha256").update(stdout).digest("hex")}`).toBe(id);
+  },
+);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { isLinux, isWindows, testIf } from "../helpers/test-if.ts";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +15,7 @@ import { fakeInstallation } from "../fakes/backend.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 
-const posix = test.skipIf(process.platform === "win32");
+const posix = testIf(!isWindows, "Windows works otherwise");
 
 function options(command: readonly string[], more: Partial<SpawnOptions> = {}): SpawnOptions {
   return { command, env: {}, directory: tmpdir(), onOutput: () => Promise.resolve(), ...more };
@@ -143,7 +144,7 @@ describe("spawnEngine", () => {
     expect(await engine.exited).toMatchObject({ exitCode: 127 });
   });
 
-  test.skipIf(process.platform !== "linux")(
+  testIf(isLinux, "it reads /proc")(
     "process: nothing of the group is left, the watcher included",
     async () => {
       const engine = spawnEngine(shell("read -r line; echo up; sleep 1000", {}));
@@ -185,7 +186,7 @@ describe("readStartTime", () => {
     await eventually(() => readStartTime(child.pid) === undefined);
   });
 
-  test.skipIf(process.platform !== "linux")("process identity: a zombie is not alive", async () => {
+  testIf(isLinux, "it reads /proc")("process identity: a zombie is not alive", async () => {
     await using directory = await tempDir();
     const pidFile = join(directory.path, "pid");
     // The child ends when its parent has become a program that never waits for it, so it stays a zombie.

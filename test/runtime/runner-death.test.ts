@@ -1,4 +1,5 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
+import { isWindows, testIf } from "../helpers/test-if.ts";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -10,7 +11,7 @@ import { eventually } from "../helpers/eventually.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 
 const RUNNER = join(import.meta.dir, "..", "fakes", "runner.ts");
-const posix = test.skipIf(process.platform === "win32");
+const posix = testIf(!isWindows, "Windows works otherwise");
 
 function startRunner(directory: string, flags: readonly string[]) {
   return Bun.spawn([process.execPath, RUNNER, directory, ...flags], {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { isLinux, isWindows, testIf } from "../helpers/test-if.ts";
 import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createApp } from "../../src/server/app.ts";
@@ -31,7 +32,7 @@ describe("listen", () => {
     expect(overTcp).toEqual({ trusted: false, hostname: "127.0.0.1" });
   });
 
-  test.skipIf(process.platform === "win32")(
+  testIf(!isWindows, "Windows works otherwise")(
     "listen: the socket is private, replaces a stale one, and leaves nothing behind",
     async () => {
       await using directory = await tempDir();
@@ -97,7 +98,7 @@ describe("listen", () => {
     expect(answer.status).toBe(200);
   });
 
-  test.skipIf(process.platform !== "linux")(
+  testIf(isLinux, "it reads /proc")(
     "listen: another program that has the port is named",
     async () => {
       await using directory = await tempDir();

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { isRoot, isWindows, testIf } from "../helpers/test-if.ts";
 import {
   chmod,
   copyFile,
@@ -260,15 +261,18 @@ describe("readGgufFacts", () => {
     expect(error.hint).toContain("/nowhere/model.gguf");
   });
 
-  test.skipIf(process.platform === "win32")("gguf: a named pipe is not waited for", async () => {
-    await using directory = await tempDir();
-    const path = join(directory.path, "pipe.gguf");
-    Bun.spawnSync(["mkfifo", path]);
+  testIf(!isWindows, "Windows works otherwise")(
+    "gguf: a named pipe is not waited for",
+    async () => {
+      await using directory = await tempDir();
+      const path = join(directory.path, "pipe.gguf");
+      Bun.spawnSync(["mkfifo", path]);
 
-    expect((await failure(path)).message).toContain("it is not a regular file");
-  });
+      expect((await failure(path)).message).toContain("it is not a regular file");
+    },
+  );
 
-  test.skipIf(process.getuid?.() === 0)("gguf: an unreadable file is forbidden", async () => {
+  testIf(!isRoot, "root may read everything")("gguf: an unreadable file is forbidden", async () => {
     await using directory = await tempDir();
     const path = join(directory.path, "model.gguf");
     await copyFile(PEBBLE, path);

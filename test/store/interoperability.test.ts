@@ -1,4 +1,5 @@
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
+import { describeIf } from "../helpers/test-if.ts";
 import { join } from "node:path";
 import { Store } from "../../src/store/store.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
@@ -6,7 +7,7 @@ import { commitSample } from "./sample-model.ts";
 
 const skopeo = Bun.which("skopeo");
 
-describe.skipIf(skopeo === null)("skopeo", () => {
+describeIf(skopeo !== null, "there is no skopeo here")("skopeo", () => {
   test("store: skopeo reads a model by its canonical reference, byte for byte", async () => {
     await using directory = await tempDir();
     const store = Store.open(join(directory.path, "models"));

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { isRoot, isWindows, testIf } from "../helpers/test-if.ts";
 import {
   appendFile,
   chmod,
@@ -24,7 +25,6 @@ import { CAN_MOUNT, smallDisk } from "./small-disk.ts";
 
 const ONE_MIB = 1024 * 1024;
 const EMPTY = ["index.json", "oci-layout"];
-const isRoot = process.getuid?.() === 0;
 
 describe("whyNotLinked", () => {
   test.each([
@@ -85,7 +85,7 @@ describe("Transaction.ingestFile", () => {
     expect(source.mode & 0o777).toBe(0o444);
   });
 
-  test.skipIf(!CAN_MOUNT)(
+  testIf(CAN_MOUNT, "mounting is not allowed here")(
     "store: a link to another disk becomes a copy, and says why",
     async () => {
       await using directory = await tempDir();
@@ -140,7 +140,7 @@ describe("Transaction.ingestFile", () => {
     expect(await filesIn(store.root)).toEqual(["oci-layout"]);
   });
 
-  test.skipIf(isRoot || process.platform === "win32")(
+  testIf(!isRoot && !isWindows, "root may read everything, and Windows has no such permissions")(
     "store: a file without permission is refused",
     async () => {
       await using directory = await tempDir();
@@ -206,7 +206,7 @@ describe("Transaction.ingestFile", () => {
     expect(await filesIn(store.root)).toEqual(["oci-layout"]);
   });
 
-  test.skipIf(!CAN_MOUNT)(
+  testIf(CAN_MOUNT, "mounting is not allowed here")(
     "store: a file larger than the free space is refused before a byte is written",
     async () => {
       await using directory = await tempDir();
@@ -293,7 +293,7 @@ describe("Transaction.ingestStream", () => {
     expect(await filesIn(store.root)).toEqual(["oci-layout"]);
   });
 
-  test.skipIf(!CAN_MOUNT)(
+  testIf(CAN_MOUNT, "mounting is not allowed here")(
     "store: a full disk is insufficient_storage, without debris",
     async () => {
       await using directory = await tempDir();

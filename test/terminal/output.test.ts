@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { isWindows, testIf } from "../helpers/test-if.ts";
 import { join } from "node:path";
 import { openOutput } from "../../src/terminal/output.ts";
 import { renderJson } from "../../src/terminal/json.ts";
@@ -30,7 +31,7 @@ describe("openOutput", () => {
     expect(output.closed.aborted).toBe(false);
   });
 
-  test.skipIf(process.platform === "win32")(
+  testIf(!isWindows, "Windows works otherwise")(
     "output: `| head` ends a program with 0 and in silence",
     async () => {
       const script = `
@@ -50,7 +51,7 @@ describe("openOutput", () => {
     },
   );
 
-  test.skipIf(process.platform === "win32")(
+  testIf(!isWindows, "Windows works otherwise")(
     "output: a slow reader slows the writer down",
     async () => {
       const script = `

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { describeIf, isWindows } from "../helpers/test-if.ts";
 import { join } from "node:path";
 import { confirm } from "../../src/terminal/question.ts";
 import { eventually } from "../helpers/eventually.ts";
@@ -39,12 +40,14 @@ describe("confirm", () => {
       hint: "Give `--force` to go ahead without the question.",
     });
   });
+});
 
-  test.skipIf(process.platform === "win32").each([
+describeIf(!isWindows, "it needs a Unix terminal")("confirm at a terminal", () => {
+  test.each([
     ["y", "true"],
     ["\r", "false"],
     ["\u0003", "cancelled"],
-  ])("question: %j at a terminal is %s", async (keys, expected) => {
+  ])("question: %j is %s", async (keys, expected) => {
     expect(await answerWith(keys)).toBe(expected);
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { isWindows, testIf } from "../../helpers/test-if.ts";
 import { writeFile } from "node:fs/promises";
 
 import { detectGpu, physicalCores } from "../../../src/runtime/hardware/index.ts";
@@ -84,7 +85,7 @@ describe("detectGpu", () => {
     expect(await detectGpu(linux, { PATH: "/nonexistent" })).toBe("none");
   });
 
-  test.skipIf(process.platform === "win32")(
+  testIf(!isWindows, "Windows works otherwise")(
     "detectGpu: tools on PATH are asked, best first, and failures mean no",
     async () => {
       await using directory = await tempDir();

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { testIf } from "../../helpers/test-if.ts";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -27,7 +28,7 @@ function installerIn(root: string, path = process.env["PATH"]): Installer {
 
 describe("the apt source", () => {
   // Needs the mirror that the host's apt is configured with.
-  test.skipIf(!apt)(
+  testIf(apt, "there is no apt here")(
     "apt: an engine is installed from nothing without root's help, works, and leaves no downloads",
     async () => {
       await using root = await tempDir();

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { isWindows, testIf } from "../../helpers/test-if.ts";
 import { cp, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -16,7 +17,6 @@ import type { FakeAsset, FakeGithub } from "./fake-github.ts";
 
 const RELEASE = llamacpp.recipe.github?.version ?? "";
 const ENGINE = "llama.cpp";
-const windows = process.platform === "win32";
 
 function assetOf(release: string, content = engineArchive()): FakeAsset {
   return { name: `llama-${release}-bin-ubuntu-x64.tar.gz`, content };
@@ -557,21 +557,24 @@ describe("the path source", () => {
     expect(it.github.requests).toEqual([]);
   });
 
-  test.skipIf(windows)("path: a program on PATH is used in place and never removed", async () => {
-    await using it = await bench();
-    const program = join(it.root, "llama-server");
-    await writeFile(program, "#!/bin/sh\necho 'version: 4242 (abc)' >&2\n", { mode: 0o755 });
-    const installer = new Installer({ ...it.deps, env: { PATH: it.root }, offline: true });
+  testIf(!isWindows, "Windows works otherwise")(
+    "path: a program on PATH is used in place and never removed",
+    async () => {
+      await using it = await bench();
+      const program = join(it.root, "llama-server");
+      await writeFile(program, "#!/bin/sh\necho 'version: 4242 (abc)' >&2\n", { mode: 0o755 });
+      const installer = new Installer({ ...it.deps, env: { PATH: it.root }, offline: true });
 
-    const installation = await installer.ensure(ENGINE, it.options);
-    expect(installation).toMatchObject({ version: "4242", variant: "host", command: [program] });
-    expect(await installer.active(ENGINE)).toEqual(installation);
-    expect(await installer.list()).toMatchObject([{ active: true, sizeBytes: 0 }]);
+      const installation = await installer.ensure(ENGINE, it.options);
+      expect(installation).toMatchObject({ version: "4242", variant: "host", command: [program] });
+      expect(await installer.active(ENGINE)).toEqual(installation);
+      expect(await installer.list()).toMatchObject([{ active: true, sizeBytes: 0 }]);
 
-    expect(await installer.uninstall({ backend: ENGINE })).toEqual([installation]);
-    expect(await installer.active(ENGINE)).toBeUndefined();
-    expect(await readFile(program, "utf8")).toContain("4242");
-  });
+      expect(await installer.uninstall({ backend: ENGINE })).toEqual([installation]);
+      expect(await installer.active(ENGINE)).toBeUndefined();
+      expect(await readFile(program, "utf8")).toContain("4242");
+    },
+  );
 });
 
 describe("Installer.uninstall", () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { testIf } from "../../helpers/test-if.ts";
 import { mkdir, readFile, readlink, stat } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -38,7 +39,7 @@ describe("unpackTarGz", () => {
     });
   });
 
-  test.skipIf(Bun.which("tar") === null)(
+  testIf(Bun.which("tar") !== null, "there is no tar here")(
     "untar: what GNU tar and its PAX mode write is read, long and foreign names included",
     async () => {
       await using root = await tempDir();
@@ -143,35 +144,44 @@ z.close()
 sys.stdout.buffer.write(b.getvalue())
 `;
 
-  test.skipIf(python === null)("unzip: deflated, stored and empty entries come out", async () => {
-    const content = await zip(HONEST);
+  testIf(python !== null, "there is no Python here")(
+    "unzip: deflated, stored and empty entries come out",
+    async () => {
+      const content = await zip(HONEST);
 
-    await unpack(
-      content,
-      async (directory) => {
-        expect((await stat(join(directory, "build/bin/llama-server.exe"))).size).toBe(100_000);
-        expect(await Bun.file(join(directory, "build/stored é.txt")).text()).toBe("stored");
-        expect(await Bun.file(join(directory, "build/empty.txt")).text()).toBe("");
-        expect((await stat(join(directory, "build/dir"))).isDirectory()).toBe(true);
-      },
-      unpackZip,
-    );
-  });
+      await unpack(
+        content,
+        async (directory) => {
+          expect((await stat(join(directory, "build/bin/llama-server.exe"))).size).toBe(100_000);
+          expect(await Bun.file(join(directory, "build/stored é.txt")).text()).toBe("stored");
+          expect(await Bun.file(join(directory, "build/empty.txt")).text()).toBe("");
+          expect((await stat(join(directory, "build/dir"))).isDirectory()).toBe(true);
+        },
+        unpackZip,
+      );
+    },
+  );
 
-  test.skipIf(python === null)("unzip: a name that climbs is refused", async () => {
-    const content = await zip(HONEST.replaceAll("build/bin", "build/../.."));
+  testIf(python !== null, "there is no Python here")(
+    "unzip: a name that climbs is refused",
+    async () => {
+      const content = await zip(HONEST.replaceAll("build/bin", "build/../.."));
 
-    expect(await failureOf(unpack(content, nothing, unpackZip))).toHaveProperty(
-      "message",
-      expect.stringMatching(/leads out of it/),
-    );
-  });
+      expect(await failureOf(unpack(content, nothing, unpackZip))).toHaveProperty(
+        "message",
+        expect.stringMatching(/leads out of it/),
+      );
+    },
+  );
 
-  test.skipIf(python === null)("unzip: a cut archive is refused", async () => {
-    const content = await zip(HONEST);
+  testIf(python !== null, "there is no Python here")(
+    "unzip: a cut archive is refused",
+    async () => {
+      const content = await zip(HONEST);
 
-    expect(
-      await failureOf(unpack(content.subarray(0, content.length - 300), nothing, unpackZip)),
-    ).toHaveProperty("message", expect.stringMatching(/not a zip archive/));
-  });
+      expect(
+        await failureOf(unpack(content.subarray(0, content.length - 300), nothing, unpackZip)),
+      ).toHaveProperty("message", expect.stringMatching(/not a zip archive/));
+    },
+  );
 });
