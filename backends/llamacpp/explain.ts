@@ -5,7 +5,7 @@ import type { ExitFacts, ExitReason } from "../../src/runtime/backend.ts";
 const QUOTE_LIMIT = 200;
 
 const MEMORY_HINT =
-  "Give it a smaller context (`--context-size`), a smaller quantization, or unload other models with `tug unload --all`.";
+  "Give it a smaller context (`--ctx-size`), a smaller quantization, or unload other models with `tug unload --all`.";
 const REPACKAGE_HINT = "Get the model file again and package it with `tug package`.";
 
 interface Pattern {

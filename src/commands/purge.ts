@@ -13,7 +13,7 @@ export const command = defineCommand({
     const models = await client.listModels({ signal });
     if (args.force !== true) {
       const { confirm } = await import("../terminal/question.ts");
-      const message = `Remove all ${models.length} models from ${paths.models}?`;
+      const message = `Remove every model (${models.length}) from ${paths.models}?`;
       if (!(await confirm({ message, flag: "--force" }))) {
         process.stderr.write("Nothing was removed.\n");
         return 0;
@@ -22,6 +22,6 @@ export const command = defineCommand({
     await client.unload({ all: true }, { signal });
     await client.purge({ signal });
     if (args.json === true) return printJson({ removed: models.map(({ id }) => id) });
-    await print(`Removed ${models.length} models.\n`);
+    await print(`Removed every model (${models.length}).\n`);
   },
 });

@@ -76,7 +76,7 @@ function toCittyArgument(definition: ArgumentDefinition): ArgsDef[string] {
   return { type: "enum", description, options: [...definition.options], ...alias };
 }
 
-/** citty decides on colour by its own rules when it is loaded; help is as clear without it. */
+/** citty decides on colour by its own rules when it is loaded, and pads to the right; help is as clear without. */
 function withoutColour(text: string): string {
-  return Bun.stripANSI(text);
+  return Bun.stripANSI(text).replaceAll(/ +$/gm, "");
 }

@@ -4,23 +4,11 @@ import { dirname, isAbsolute, resolve } from "node:path";
 import { AppError } from "../errors.ts";
 import { digestOf } from "../oci/digest.ts";
 import { encodeCanonical } from "../oci/manifest.ts";
-import type { Bundle, ModelFormat } from "../store/bundle.ts";
+import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
 import { readGgufFacts, splitNames, toReadError } from "../store/gguf.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { ensureBuiltin, isBuiltin } from "./builtin.ts";
 import { describeConfig, weightLayers } from "./config.ts";
-
-/** What the runtime knows of a model. */
-export interface RunnableModel {
-  /** `sha256:<hex>` of the manifest, or for a bare file a digest of its path, size and time of change. */
-  readonly id: string;
-  /** The name it was asked for by. */
-  readonly name: string;
-  readonly format: ModelFormat;
-  readonly weightBytes: number;
-  /** Materialises the files and pins them until the bundle is disposed. */
-  openBundle(signal: AbortSignal): Promise<Bundle & AsyncDisposable>;
-}
 
 export interface RunnableOptions {
   /** Files that may be named by their absolute path: any, or those of a list. */

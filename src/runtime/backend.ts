@@ -4,9 +4,9 @@
  * Values and interfaces only: nothing here does I/O.
  */
 
-import type { Bundle, ModelFormat } from "../store/bundle.ts";
+import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
 
-export type { Bundle, ModelFormat };
+export type { Bundle, ModelFormat, RunnableModel };
 
 /** What a worker was started to do; it is part of the worker's identity. */
 export type Mode = "completion" | "embedding" | "reranking";
@@ -125,16 +125,4 @@ export interface Backend {
   args(input: ArgsInput): EngineCommand;
   /** Pure. Turns an exit before or after readiness into a sentence. */
   explainExit(facts: ExitFacts): ExitReason;
-}
-
-/** A model as the runtime sees it: an identity, a name and a way to get its files. */
-export interface RunnableModel {
-  /** `sha256:<hex>` of the manifest, or for a bare file a digest of its path, size and time of change. */
-  readonly id: string;
-  /** The name it was asked for by, for `ps` and messages. */
-  readonly name: string;
-  readonly format: ModelFormat;
-  readonly weightBytes: number;
-  /** Materialises the files and pins them until the bundle is disposed. Idempotent, cheap when it exists. */
-  openBundle(signal: AbortSignal): Promise<Bundle & AsyncDisposable>;
 }

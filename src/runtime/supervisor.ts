@@ -26,8 +26,6 @@ import {
   Worker,
 } from "./worker.ts";
 
-export type { WorkerSnapshot };
-
 export interface AcquireRequest {
   readonly model: RunnableModel;
   /** An engine by name; else one is chosen by the model's format. */

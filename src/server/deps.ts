@@ -2,9 +2,10 @@
 import type { Hono } from "hono";
 import type { RunnerInfo } from "../api/engines.ts";
 import type { Model, ModelDetails } from "../api/models.ts";
-import type { ProgressListener } from "../api/progress.ts";
-import type { AppError } from "../errors.ts";
-import type { Gpu, Installation, Mode, RunnableModel, WorkerSettings } from "../runtime/backend.ts";
+import type { RunnableModel } from "../runtime/backend.ts";
+import type { Installer } from "../runtime/installer/installer.ts";
+import type { Supervisor } from "../runtime/supervisor.ts";
+import type { Store } from "../store/store.ts";
 
 /** What the listener knows of a request, beyond the request. */
 export interface Bindings {
@@ -19,86 +20,11 @@ export interface AppEnv {
   Bindings: Bindings;
 }
 
-/** A caller's hold on a worker; releasing it twice does nothing. */
-export interface Lease extends Disposable {
-  /** The unix socket the engine listens on. */
-  readonly socket: string;
-  readonly backend: string;
-  readonly modelId: string;
-  readonly modelName: string;
-  readonly workerId: number;
-  /** Why the engine died, undefined if it is alive. Waits briefly, since a broken connection is seen before the exit. */
-  failure(): Promise<AppError | undefined>;
-}
-
-export interface AcquireRequest {
-  readonly model: RunnableModel;
-  readonly backend?: string | undefined;
-  readonly mode: Mode;
-  readonly settings: WorkerSettings;
-  /** -1 for ever, 0 at once; undefined leaves what the worker has. */
-  readonly keepAliveMs?: number | undefined;
-  readonly signal: AbortSignal;
-  readonly onProgress?: ProgressListener | undefined;
-}
-
-export interface WorkerSnapshot {
-  readonly backend: string;
-  readonly modelName: string;
-  readonly modelId: string;
-  readonly mode: Mode;
-  readonly state: "starting" | "ready" | "draining";
-  readonly inUse: number;
-  readonly lastUsed: Date | null;
-  readonly keepAliveMs: number;
-  readonly expiresAt: Date | null;
-  readonly pid: number | null;
-}
-
 /** The part of the supervisor that requests reach. */
-export interface Runtime {
-  acquire(request: AcquireRequest): Promise<Lease>;
-  list(): WorkerSnapshot[];
-  unload(filter: {
-    readonly all?: boolean | undefined;
-    readonly backend?: string | undefined;
-    readonly models?: readonly string[] | undefined;
-  }): Promise<number>;
-}
-
-export interface ListedInstallation extends Installation {
-  readonly active: boolean;
-  readonly sizeBytes: number;
-}
+export type Runtime = Pick<Supervisor, "acquire" | "list" | "unload">;
 
 /** The part of the installer that requests reach. */
-export interface EngineInstaller {
-  list(): Promise<ListedInstallation[]>;
-  install(
-    request: {
-      readonly backend: string;
-      readonly gpu: Gpu | "auto";
-      readonly source?: string | undefined;
-      readonly version?: string | undefined;
-    },
-    options: { readonly signal: AbortSignal; readonly onProgress: ProgressListener },
-  ): Promise<Installation>;
-  uninstall(request: {
-    readonly backend: string;
-    readonly version?: string | undefined;
-  }): Promise<Installation[]>;
-}
-
-export interface StoreUsage {
-  readonly models: readonly {
-    readonly digest: string;
-    readonly tags: readonly string[];
-    readonly sizeBytes: number;
-    readonly sharedBytes: number;
-  }[];
-  readonly totalBytes: number;
-  readonly reclaimableBytes: number;
-}
+export type EngineInstaller = Pick<Installer, "list" | "install" | "uninstall">;
 
 /** The runner itself, as far as requests may see and steer it. */
 export interface RunnerControl {
@@ -112,7 +38,7 @@ export interface RunnerControl {
 }
 
 export interface AppDeps {
-  readonly store: { usage(): Promise<StoreUsage> };
+  readonly store: Pick<Store, "usage">;
   /** The routes under `/models`. */
   readonly models: Hono<AppEnv>;
   /** Absent in a process that runs no engines: `ps` is then empty and inference is refused. */

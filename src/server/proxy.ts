@@ -7,7 +7,7 @@
  */
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
-import type { Lease } from "./deps.ts";
+import type { Lease } from "../runtime/lease.ts";
 import { toErrorBody } from "./error-response.ts";
 import { EventFramer } from "./event-framer.ts";
 

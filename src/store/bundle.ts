@@ -16,3 +16,15 @@ export interface Bundle {
   /** Sum of the weight files in bytes. */
   readonly weightBytes: number;
 }
+
+/** A model as the runtime sees it: an identity, a name and a way to get its files. */
+export interface RunnableModel {
+  /** `sha256:<hex>` of the manifest, or for a bare file a digest of its path, size and time of change. */
+  readonly id: string;
+  /** The name it was asked for by, for `ps` and messages. */
+  readonly name: string;
+  readonly format: ModelFormat;
+  readonly weightBytes: number;
+  /** Materialises the files and pins them until the bundle is disposed. Idempotent, cheap when it exists. */
+  openBundle(signal: AbortSignal): Promise<Bundle & AsyncDisposable>;
+}

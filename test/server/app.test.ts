@@ -2,13 +2,15 @@ import { describe, expect, test } from "bun:test";
 import type { ProgressEvent } from "../../src/api/progress.ts";
 import { AppError } from "../../src/errors.ts";
 import { createApp, routePath } from "../../src/server/app.ts";
-import type { Bindings, RunnerControl, WorkerSnapshot } from "../../src/server/deps.ts";
+import type { WorkerSnapshot } from "../../src/runtime/snapshot.ts";
+import type { Bindings, RunnerControl } from "../../src/server/deps.ts";
 import { speaks, startFakeEngine } from "../fakes/engine.ts";
 import { fakeDeps, fakeInstaller, fakeRuntime, INSTALLED, PEBBLE_ID } from "./fake-deps.ts";
 
 const TRUSTED: Bindings = { trusted: true };
 
 const WORKER: WorkerSnapshot = {
+  id: 1,
   backend: "llama.cpp",
   modelName: "me/gone",
   modelId: `sha256:${"b".repeat(64)}`,

@@ -3,18 +3,14 @@ import { Hono } from "hono";
 import type { Model } from "../../src/api/models.ts";
 import { AppError } from "../../src/errors.ts";
 import type { RunnableModel } from "../../src/runtime/backend.ts";
-import type {
-  AcquireRequest,
-  AppDeps,
-  AppEnv,
-  EngineInstaller,
-  Lease,
-  ListedInstallation,
-  Runtime,
-  WorkerSnapshot,
-} from "../../src/server/deps.ts";
+import type { ListedInstallation } from "../../src/runtime/installer/installer.ts";
+import type { Lease } from "../../src/runtime/lease.ts";
+import type { WorkerSnapshot } from "../../src/runtime/snapshot.ts";
+import type { AcquireRequest } from "../../src/runtime/supervisor.ts";
+import { parseDigest } from "../../src/oci/digest.ts";
+import type { AppDeps, AppEnv, EngineInstaller, Runtime } from "../../src/server/deps.ts";
 
-export const PEBBLE_ID = `sha256:${"a".repeat(64)}`;
+export const PEBBLE_ID = parseDigest(`sha256:${"a".repeat(64)}`);
 
 const PEBBLE: Model = {
   id: PEBBLE_ID,

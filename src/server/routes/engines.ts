@@ -10,7 +10,8 @@ import type {
 import type { DiskUsage } from "../../api/models.ts";
 import { AppError } from "../../errors.ts";
 import type { Installation } from "../../runtime/backend.ts";
-import type { AppDeps, AppEnv, WorkerSnapshot } from "../deps.ts";
+import type { WorkerSnapshot } from "../../runtime/snapshot.ts";
+import type { AppDeps, AppEnv } from "../deps.ts";
 import { progressResponse } from "../progress-response.ts";
 import { parseBody, parseOptionalBody } from "../request-body.ts";
 import {
