@@ -32,6 +32,8 @@ export interface RunnerOptions extends LocalOptions {
   /** 0 picks a free one. */
   readonly port: number;
   readonly socket: string;
+  /** Where its stderr goes, for `tug logs`; undefined for one that runs at a terminal. */
+  readonly logFile?: string;
   /** Milliseconds of idleness after which it leaves; null never. */
   readonly idleExitMs: number | null;
   /** Aborting it stops the runner gracefully. */
@@ -188,7 +190,7 @@ async function run(options: RunnerOptions, lock: Disposable): Promise<Runner> {
   const runner = new RunningRunner({
     supervisor,
     installer,
-    logFile: join(paths.logs, "runner.log"),
+    ...(options.logFile === undefined ? {} : { logFile: options.logFile }),
     idleExitMs: options.idleExitMs,
   });
   const app = composeApp({ ...options, files, supervisor, installer, runner });

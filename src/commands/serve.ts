@@ -4,6 +4,7 @@ import { inProcessTransport } from "../client/transport.ts";
 import type { Runner } from "../daemon.ts";
 import { createProgress } from "../terminal/progress.ts";
 import { runnerSocket } from "../client/connect.ts";
+import { logFile } from "../client/launch.ts";
 import { ensureRuntimeSettings } from "../client/own-command.ts";
 import { type Config, parsePort } from "../config.ts";
 import { AppError } from "../errors.ts";
@@ -74,6 +75,7 @@ export const backgroundCommand: Command = {
       hostname: "127.0.0.1",
       port: config.port.value,
       socket: runnerSocket(config, paths),
+      logFile: logFile({ paths }),
       idleExitMs: config.idleExitMs.value,
       signal,
     });

@@ -1,5 +1,6 @@
 /** The life of the running runner: what it says of itself, when it leaves, and in which order it lets go. */
 import type { RunnerInfo } from "../api/engines.ts";
+import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import { VERSION } from "../version.ts";
 import { followFile } from "./follow-file.ts";
@@ -17,7 +18,8 @@ export interface RunningRunnerDeps {
     readonly busy: boolean;
   };
   readonly installer: Pick<EngineInstaller, "list">;
-  readonly logFile: string;
+  /** Where its stderr goes; undefined for one that runs at a terminal. */
+  readonly logFile?: string;
   readonly idleExitMs: number | null;
 }
 
@@ -69,7 +71,15 @@ export class RunningRunner implements RunnerControl {
   }
 
   logs(options: { follow: boolean; signal: AbortSignal }): ReadableStream<Uint8Array> {
-    return followFile(this.#deps.logFile, options);
+    const { logFile } = this.#deps;
+    if (logFile !== undefined) return followFile(logFile, options);
+    throw new AppError(
+      "not_supported",
+      "cannot show the log: the runner writes it to its terminal",
+      {
+        hint: "Look where `tug serve` was started.",
+      },
+    );
   }
 
   // --- internal ---
