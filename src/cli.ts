@@ -8,6 +8,7 @@ import { loadConfig, parseBaseUrl, type Config } from "./config.ts";
 import { AppError, toAppError, toErrorObject } from "./errors.ts";
 import { configureLog, flushLog, log } from "./log.ts";
 import { resolvePaths } from "./paths.ts";
+import { print } from "./terminal/output.ts";
 
 interface Entry {
   readonly description: string;
@@ -153,7 +154,8 @@ function asksForHelp(words: readonly string[]): boolean {
 }
 
 function findCommand(name: string): Entry {
-  const entry = COMMANDS[name] ?? Object.values(COMMANDS).find(({ alias }) => alias === name);
+  const own = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  const entry = own ?? Object.values(COMMANDS).find(({ alias }) => alias === name);
   if (entry !== undefined) return entry;
   const names = Object.entries(COMMANDS).flatMap(([key, { alias }]) =>
     alias === undefined ? [key] : [key, alias],
@@ -188,23 +190,20 @@ async function helpFor(name: string | undefined): Promise<number> {
 async function printOverview(asked: boolean): Promise<number> {
   const { renderOverview } = await import("./commands/usage.ts");
   const text = await renderOverview(COMMANDS, GLOBAL_FLAGS);
-  (asked ? process.stdout : process.stderr).write(text);
+  if (asked) await print(text);
+  else process.stderr.write(text);
   return asked ? 0 : 2;
 }
 
 async function printHelp(name: string, { description }: Entry, command: Command): Promise<number> {
   const { renderCommandUsage } = await import("./commands/usage.ts");
-  process.stdout.write(
-    await renderCommandUsage({ name, description, command, globals: GLOBAL_FLAGS }),
-  );
+  await print(await renderCommandUsage({ name, description, command, globals: GLOBAL_FLAGS }));
   return 0;
 }
 
 /** `error:` and `hint:` on stderr, or one JSON document on stdout for whoever asked for JSON. */
 async function report(error: AppError, words: readonly string[]): Promise<number> {
-  if (wantsJson(words)) {
-    const { printJson } = await import("./terminal/json.ts");
-    await printJson({ error: toErrorObject(error) });
+  if (wantsJson(words) && (await tryPrintJson({ error: toErrorObject(error) }))) {
     return error.exitCode;
   }
   if (error.code !== "cancelled") {
@@ -214,6 +213,17 @@ async function report(error: AppError, words: readonly string[]): Promise<number
   if (error.code === "internal")
     log.debug(`stack: ${(error.cause as Error | undefined)?.stack ?? error.stack ?? ""}`);
   return error.exitCode;
+}
+
+/** @returns false if stdout takes nothing: then stderr has to do */
+async function tryPrintJson(value: unknown): Promise<boolean> {
+  const { printJson } = await import("./terminal/json.ts");
+  try {
+    await printJson(value);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function wantsJson(words: readonly string[]): boolean {

@@ -40,6 +40,15 @@ type Env = Readonly<Record<string, string | undefined>>;
 /** A request waits in memory with its body; 512 is more than any person makes and small enough to hold. */
 const DEFAULT_QUEUE_LIMIT = 512;
 
+const UNITS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+const MAX_DURATION_MS = 10 * 365 * 86_400_000;
+
 interface Definition<T> {
   /** Environment variables, first set wins; the first is Tug's, the others are Docker Model Runner's. */
   readonly env: readonly string[];
@@ -94,26 +103,24 @@ export function loadConfig(configFile: string, env: Env = process.env): Config {
 export function parseDuration(text: string): number {
   const trimmed = text.trim();
   if (/^-\d/.test(trimmed)) return -1;
-  if (/^\d+(\.\d+)?$/.test(trimmed)) return Math.round(Number(trimmed) * 1000);
-  const units: Readonly<Record<string, number>> = {
-    ms: 1,
-    s: 1000,
-    m: 60_000,
-    h: 3_600_000,
-    d: 86_400_000,
-  };
+  if (/^\d+(\.\d+)?$/.test(trimmed)) return boundedDuration(Number(trimmed) * 1000);
   if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(trimmed)) {
     throw new AppError("usage", `\`${text}\` is not a duration`, {
       hint: "Write it as `5m`, `1h30m`, `90s`, or `-1` for never.",
     });
   }
-  const parts = trimmed.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g);
-  return Math.round(
-    [...parts].reduce(
-      (sum, [, number, unit]) => sum + Number(number) * (units[unit ?? ""] ?? 0),
-      0,
-    ),
+  const parts = [...trimmed.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)];
+  return boundedDuration(
+    parts.reduce((sum, [, number, unit]) => sum + Number(number) * (UNITS_MS[unit ?? ""] ?? 0), 0),
   );
+}
+
+/** @returns whole milliseconds @throws usage (longer than ten years, which no date arithmetic has to bear) */
+export function boundedDuration(ms: number): number {
+  if (ms <= MAX_DURATION_MS) return Math.round(ms);
+  throw new AppError("usage", "the duration is longer than ten years", {
+    hint: "Use `-1` for never.",
+  });
 }
 
 /** A base URL without a trailing slash; the scheme defaults to http. */

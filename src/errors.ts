@@ -89,6 +89,14 @@ export function toAppError(thrown: unknown): AppError {
       cause: thrown,
     });
   }
+  const refused = REFUSALS[errnoOf(thrown) ?? ""];
+  const { path } = (thrown ?? {}) as { path?: unknown };
+  if (refused !== undefined && typeof path === "string") {
+    return new AppError("forbidden", `cannot use \`${path}\`: ${refused}`, {
+      hint: "Check who owns it, or set TUG_HOME to a directory of your own.",
+      cause: thrown,
+    });
+  }
   return new AppError("internal", message, { cause: thrown });
 }
 
@@ -124,6 +132,15 @@ export function assert(condition: unknown, invariant: string): asserts condition
 }
 
 // --- internal ---
+
+/** System errors that say how a path is kept from us. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "the system does not permit it",
+  EROFS: "its file system is read-only",
+  ENOTDIR: "something on the way to it is not a directory",
+  EISDIR: "it is a directory",
+};
 
 function isAbort(thrown: unknown): boolean {
   return (

@@ -1,6 +1,6 @@
 /** Where Tug keeps things: `TUG_HOME` alone if set, else the XDG directories (the platform's own elsewhere). */
 import { createHash } from "node:crypto";
-import { homedir, tmpdir } from "node:os";
+import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 
 export interface Paths {
@@ -91,20 +91,20 @@ function platformLayout(env: Env, platform: NodeJS.Platform): Layout {
     return join(value && isAbsolute(value) ? value : join(home, fallback), "tug");
   };
   const state = xdg("XDG_STATE_HOME", ".local/state");
-  const runtime = env["XDG_RUNTIME_DIR"];
   return {
     data: xdg("XDG_DATA_HOME", ".local/share"),
     state,
     config: xdg("XDG_CONFIG_HOME", ".config"),
     cache: xdg("XDG_CACHE_HOME", ".cache"),
-    run: runtime && isAbsolute(runtime) ? join(runtime, "tug") : join(state, "run"),
+    // Not XDG_RUNTIME_DIR: cron, su and ssh lack it, and two places would mean two runners on one database.
+    run: join(state, "run"),
   };
 }
 
-/** A run directory too deep for a socket becomes a hashed name under the system's temporary directory. */
+/** A run directory too deep for a socket becomes a hashed name under /tmp, wherever TMPDIR points. */
 function shortRunDirectory(directory: string, platform: NodeJS.Platform): string {
   if (platform === "win32") return directory;
   if (Buffer.byteLength(directory) + SOCKET_NAME_RESERVE <= SOCKET_PATH_LIMIT) return directory;
   const hash = createHash("sha256").update(directory).digest("hex").slice(0, 12);
-  return join(tmpdir(), `tug-${process.getuid?.() ?? 0}-${hash}`);
+  return join("/tmp", `tug-${process.getuid?.() ?? 0}-${hash}`);
 }

@@ -28,7 +28,7 @@ describe("resolvePaths", () => {
     expect(paths).toMatchObject({
       models: "/d/tug/models",
       configFile: "/h/.config/tug/config.toml",
-      run: "/r/tug",
+      run: "/h/.local/state/tug/run",
       logs: "/h/.local/state/tug/logs",
     });
   });

@@ -32,6 +32,11 @@ const PATTERNS: readonly Pattern[] = [
     hint: MEMORY_HINT,
   },
   {
+    match: /insufficient memory \(attempted to allocate ([\d.]+) *MB\)/,
+    reason: (found) => `not enough memory for a buffer of ${found[1]} MB`,
+    hint: MEMORY_HINT,
+  },
+  {
     match: /failed to allocate buffer, size = *([\d.]+) *MiB|unable to allocate (?:\S+ )?buffer/,
     reason: (found) =>
       found[1] === undefined
@@ -43,7 +48,7 @@ const PATTERNS: readonly Pattern[] = [
   {
     match: /unknown model architecture: '([^']*)'/,
     reason: (found) => `this llama.cpp does not know the architecture \`${found[1]}\``,
-    hint: "Install a newer engine with `tug install-backend llama.cpp --version VERSION`.",
+    hint: "Install a newer engine with `tug install-runner --version VERSION`.",
   },
   {
     match: /failed to load draft model/,
@@ -92,12 +97,12 @@ const PATTERNS: readonly Pattern[] = [
   {
     match: /error while handling argument "([^"]*)": (.*)/,
     reason: (found) => `the engine refuses the flag \`${found[1]}\`: ${quote(found[2])}`,
-    hint: "Correct the runtime flags of this model with `tug configure`.",
+    hint: "Correct the runtime flags of this model.",
   },
   {
     match: /error: invalid argument: (.*)/,
     reason: (found) => `this build of the engine does not know the flag \`${quote(found[1])}\``,
-    hint: "Correct the runtime flags of this model with `tug configure`.",
+    hint: "Correct the runtime flags of this model.",
   },
   {
     match: /couldn't bind HTTP server socket/,
@@ -112,7 +117,7 @@ const PATTERNS: readonly Pattern[] = [
   {
     match: /error while loading shared libraries: (.*)|version [`']([^']*)' not found/,
     reason: (found) => `the engine does not fit this system: ${quote(found[1] ?? found[2])}`,
-    hint: "Install one that does with `tug install-backend llama.cpp`.",
+    hint: "Install one that does with `tug install-runner`.",
   },
 ];
 
@@ -128,7 +133,7 @@ export function explainExit(facts: ExitFacts): ExitReason {
   if (facts.signal === "SIGILL") {
     return {
       reason: `${ended}: this processor lacks an instruction that the engine needs`,
-      hint: "Install another build with `tug install-backend llama.cpp --source apt`.",
+      hint: "Install another build with `tug install-runner --source apt`.",
     };
   }
   const line = lastComplaint(facts.stderrTail);

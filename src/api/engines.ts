@@ -79,3 +79,11 @@ export interface RunnerInfo {
   readonly idle_exit_ms: number | null;
   readonly engines: readonly EngineInstallation[];
 }
+
+/** `GET /version`. The rest is absent where no runner answers, as in a command's own process. */
+export interface VersionInfo {
+  readonly version: string;
+  readonly pid?: number;
+  /** It finishes its work, takes no more, and will be gone. */
+  readonly stopping?: boolean;
+}

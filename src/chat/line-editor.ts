@@ -154,6 +154,8 @@ export class LineEditor {
   erase(from: number, to: number): void {
     this.#text = this.#text.slice(0, from) + this.#text.slice(to);
     this.#cursor = from;
+    // What is typed into an empty line is no part of what was pasted and erased.
+    if (this.#text.trim() === "") this.#wasPasted = false;
   }
 
   /** Offset one grapheme to the left. */

@@ -6,6 +6,7 @@ import type {
   LoadRequest,
   LoadResult,
   RunnerInfo,
+  VersionInfo,
   UnloadRequest,
   UnloadResult,
   WorkerStatus,
@@ -23,6 +24,8 @@ import type {
 } from "../api/models.ts";
 import type { ProgressListener } from "../api/progress.ts";
 import { AppError, fromErrorObject } from "../errors.ts";
+import { log } from "../log.ts";
+import { looksLikeId, parseReference } from "../oci/reference.ts";
 import { chatEvents, followProgress } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 
@@ -48,12 +51,12 @@ export class Client {
     return this.#get("/models", options);
   }
 
-  inspect(model: string, options: CallOptions): Promise<ModelDetails> {
+  async inspect(model: string, options: CallOptions): Promise<ModelDetails> {
     return this.#get(`/models/${encodeName(model)}`, options);
   }
 
   /** @param target a reference; what it leaves out is filled in by the server */
-  tag(
+  async tag(
     model: string,
     target: { repository: string; tag: string },
     options: CallOptions,
@@ -62,7 +65,7 @@ export class Client {
     return this.#json("POST", `/models/${encodeName(model)}/tag?${query.toString()}`, options);
   }
 
-  remove(model: string, options: CallOptions & { force: boolean }): Promise<RemoveEvent[]> {
+  async remove(model: string, options: CallOptions & { force: boolean }): Promise<RemoveEvent[]> {
     return this.#json("DELETE", `/models/${encodeName(model)}?force=${options.force}`, options);
   }
 
@@ -115,7 +118,7 @@ export class Client {
     return this.#json("POST", "/engines/uninstall-backend", { ...options, body: request });
   }
 
-  version(options: CallOptions): Promise<{ version: string }> {
+  version(options: CallOptions): Promise<VersionInfo> {
     return this.#get("/version", options);
   }
 
@@ -123,9 +126,9 @@ export class Client {
     return this.#get("/runner", options);
   }
 
-  /** Returns when the runner has taken note; it leaves when its work is done, or at once with `force`. */
-  async stopRunner(options: CallOptions & { force: boolean }): Promise<void> {
-    await this.#send("POST", `/runner/stop?force=${options.force}`, options);
+  /** Returns when that runner has taken note; it leaves when its work is done, or at once with `force`. */
+  async stopRunner(options: CallOptions & { force: boolean; pid: number }): Promise<void> {
+    await this.#send("POST", `/runner/stop?force=${options.force}&pid=${options.pid}`, options);
   }
 
   async logs(options: CallOptions & { follow: boolean }): Promise<AsyncIterable<Uint8Array>> {
@@ -172,7 +175,12 @@ export class Client {
       init.body = JSON.stringify(options.body);
       init.headers = { "content-type": "application/json" };
     }
+    const start = performance.now();
     const response = await this.transport.fetch(path, init);
+    const ms = (performance.now() - start).toFixed(1);
+    log.debug(
+      `client: answered ${method} ${path} via=${this.transport.kind} status=${response.status} ms=${ms}`,
+    );
     if (response.ok) return response;
     throw await toError(response, this.transport.target);
   }
@@ -180,9 +188,19 @@ export class Client {
 
 // --- internal ---
 
-/** A name keeps its slashes: they are part of the route. */
+/**
+ * A name as part of a route. With its tag written out it cannot be taken for a route of its own (`purge`, `…/export`),
+ * and what is no name (``, `.`, `..`) never becomes a path.
+ *
+ * @throws invalid_reference
+ */
 function encodeName(name: string): string {
-  return name.split("/").map(encodeURIComponent).join("/");
+  const trimmed = name.trim();
+  if (looksLikeId(trimmed)) return trimmed;
+  parseReference(trimmed);
+  const hasTag = /[:@][^/]*$/.test(trimmed) && !trimmed.endsWith(":");
+  const full = hasTag ? trimmed : `${trimmed.replace(/:$/, "")}:latest`;
+  return full.split("/").map(encodeURIComponent).join("/");
 }
 
 async function toError(response: Response, target: string): Promise<AppError> {
@@ -196,9 +214,30 @@ async function toError(response: Response, target: string): Promise<AppError> {
   const known = fromErrorObject(described);
   if (known !== undefined) return known;
   const said = (described as { message?: unknown } | undefined)?.message;
-  const message = typeof said === "string" ? said : text.slice(0, 200);
+  if (typeof said === "string") return engineError(said, response.status);
   return new AppError(
     "internal",
-    `${target} answered ${response.status}: ${message || response.statusText}`,
+    `${target} answered ${response.status}: ${text.slice(0, 200) || response.statusText}`,
   );
+}
+
+/** What an engine itself refuses, in its own words but for what a person can do something about. */
+function engineError(message: string, status: number): AppError {
+  const full = /\((\d+) tokens\) exceeds the available context size \((\d+) tokens\)/.exec(message);
+  if (full !== null) {
+    const [, needed, size] = full;
+    return new AppError(
+      "invalid_request",
+      `the conversation (${needed} tokens) does not fit into the context of ${size} tokens`,
+      {
+        hint: "Load the model with a larger one (`--ctx-size N`, in a chat `/set num_ctx N`), or say less (`/undo`, `/clear`).",
+      },
+    );
+  }
+  if (/image input is not supported/.test(message)) {
+    return new AppError("unsupported_model", "this model cannot read images", {
+      hint: "Package one that can with its projector: `tug package --gguf FILE --mmproj FILE NAME`.",
+    });
+  }
+  return new AppError(status < 500 ? "invalid_request" : "worker_failed", message.slice(0, 500));
 }

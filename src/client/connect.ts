@@ -5,6 +5,7 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { VersionInfo } from "../api/engines.ts";
 import type { Config } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
@@ -34,22 +35,24 @@ export async function connect(need: Need, options: ConnectOptions): Promise<Clie
   const { config, paths } = options;
   if (config.host.value !== "")
     return new Client(remoteTransport(config.host.value, config.apiKey.value));
-  const version = await pingRunner(options);
-  if (version !== undefined && (need !== "inference" || !isOlder(version))) {
+  const found = await pingRunner(options);
+  const isUsable = found !== undefined && found.stopping !== true && !isOlder(found.version);
+  if (found !== undefined && (need !== "inference" || isUsable)) {
     return new Client(socketTransport(runnerSocket(config, paths)));
   }
-  if (need === "models" || need === "running") {
-    if (need === "models") return openInProcess(options);
+  if (need === "models") return openInProcess(options);
+  if (need === "running") {
     throw new AppError("runner_unreachable", "the runner is not running", {
       hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",
     });
   }
   const { replaceRunner, launchRunner } = await import("./launch.ts");
-  if (version !== undefined) {
-    log.info(`client: replacing runner old=${version} new=${VERSION}`);
-    await replaceRunner(options);
+  if (found !== undefined) {
+    log.info(`client: replacing runner pid=${found.pid} old=${found.version} new=${VERSION}`);
+    await replaceRunner(found, options);
   }
-  await launchRunner(options);
+  // Somebody else may have started the next one meanwhile.
+  if ((await pingRunner(options)) === undefined) await launchRunner(options);
   return new Client(socketTransport(runnerSocket(config, paths)));
 }
 
@@ -57,20 +60,19 @@ export function runnerSocket(config: Config, paths: Paths): string {
   return config.socket.value === "" ? join(paths.run, "runner.sock") : config.socket.value;
 }
 
-/** The version of the runner on this machine, or undefined if none answers. */
+/** The runner on this machine, or undefined if none answers. */
 export async function pingRunner({
   config,
   paths,
   signal,
-}: ConnectOptions): Promise<string | undefined> {
+}: ConnectOptions): Promise<VersionInfo | undefined> {
   const socket = runnerSocket(config, paths);
   if (!existsSync(socket)) return undefined;
   const client = new Client(socketTransport(socket));
   try {
-    const { version } = await client.version({
+    return await client.version({
       signal: AbortSignal.any([signal, AbortSignal.timeout(PING_TIMEOUT_MS)]),
     });
-    return version;
   } catch (error) {
     signal.throwIfAborted();
     log.debug(`client: runner did not answer socket=${socket} reason=${(error as Error).message}`);

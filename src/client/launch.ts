@@ -1,6 +1,7 @@
 /** Starting the runner, once, and making an old one leave. */
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
+import type { VersionInfo } from "../api/engines.ts";
 import { AppError } from "../errors.ts";
 import { ownCommand, RUNTIME_SETTINGS } from "./own-command.ts";
 import { pause } from "../pause.ts";
@@ -48,12 +49,21 @@ export async function launchRunner(options: ConnectOptions): Promise<void> {
   );
 }
 
-/** Asks the runner to finish its work and leave, and waits until it is gone. */
-export async function replaceRunner(options: ConnectOptions & { force?: boolean }): Promise<void> {
+/**
+ * Asks this runner to finish its work and leave, and waits until it is gone, or another one is in its place.
+ *
+ * @throws timed_out if it goes on answering
+ */
+export async function replaceRunner(
+  { pid }: VersionInfo,
+  options: ConnectOptions & { force?: boolean },
+): Promise<void> {
   const client = new Client(socketTransport(runnerSocket(options.config, options.paths)));
-  await client.stopRunner({ signal: options.signal, force: options.force ?? false });
+  if (pid !== undefined) await askToStop(client, { ...options, pid });
   const deadline = performance.now() + REPLACE_TIMEOUT_MS;
-  while ((await pingRunner(options)) !== undefined) {
+  for (;;) {
+    const found = await pingRunner(options);
+    if (found === undefined || found.pid !== pid) return;
     options.signal.throwIfAborted();
     if (performance.now() > deadline) {
       throw new AppError("timed_out", "the runner is still answering requests", {
@@ -69,6 +79,18 @@ export function logFile({ paths }: Pick<ConnectOptions, "paths">): string {
 }
 
 // --- internal ---
+
+/** Whoever asks second finds it gone, which is what was wanted. */
+async function askToStop(
+  client: Client,
+  { signal, force, pid }: { signal: AbortSignal; force?: boolean; pid: number },
+): Promise<void> {
+  try {
+    await client.stopRunner({ signal, force: force ?? false, pid });
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== "runner_unreachable") throw error;
+  }
+}
 
 function spawnRunner(options: ConnectOptions): Bun.Subprocess {
   const file = logFile(options);

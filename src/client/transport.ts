@@ -1,5 +1,5 @@
 /** How a request reaches the API: a function shaped like `fetch` that takes a path. */
-import { AppError } from "../errors.ts";
+import { AppError, errnoOf } from "../errors.ts";
 
 export interface Transport {
   readonly kind: "remote" | "socket" | "in-process";
@@ -56,13 +56,11 @@ async function send(target: string, attempt: () => Promise<Response>): Promise<R
     return await attempt();
   } catch (cause) {
     if ((cause as Error).name === "AbortError") throw cause;
-    throw new AppError(
-      "runner_unreachable",
-      `cannot reach the runner at ${target}: ${(cause as Error).message}`,
-      {
-        hint: "Check the address; `tug status` says whether a runner runs on this machine.",
-        cause,
-      },
-    );
+    // Bun adds advice of its own ("Was there a typo in the url or port?").
+    const reason = errnoOf(cause) ?? (cause as Error).message;
+    throw new AppError("runner_unreachable", `cannot reach the runner at ${target}: ${reason}`, {
+      hint: "`tug status` says whether a runner runs on this machine; `tug start-runner` starts it.",
+      cause,
+    });
   }
 }

@@ -106,19 +106,25 @@ function assignFlag(
       hint: `Use one of ${flag.options.join(", ")}.`,
     });
   }
-  if (flag.multiple) (values[name] as string[]).push(token.value);
-  else values[name] = token.value;
+  if (flag.multiple) {
+    (values[name] as string[]).push(token.value);
+    return;
+  }
+  if (values[name] !== undefined) {
+    throw new AppError("usage", `\`${token.rawName}\` is given twice`, { hint: "Give it once." });
+  }
+  values[name] = token.value;
 }
 
 function resolveFlag(
   definitions: ArgumentDefinitions,
   token: Token & { kind: "option" },
 ): { name: string; negated: boolean } {
-  const definition = definitions[token.name];
+  const definition = own(definitions, token.name);
   if (definition !== undefined && definition.type !== "positional")
     return { name: token.name, negated: false };
   const positive = token.name.startsWith("no-") ? token.name.slice(3) : undefined;
-  const negatable = positive === undefined ? undefined : definitions[positive];
+  const negatable = positive === undefined ? undefined : own(definitions, positive);
   if (positive !== undefined && negatable?.type === "boolean" && negatable.negatable)
     return { name: positive, negated: true };
   const flags = Object.entries(definitions)
@@ -131,6 +137,11 @@ function resolveFlag(
         ? "Run the command with `--help` for its flags; put words that begin with a dash behind `--`."
         : `Did you mean \`--${guess}\`?`,
   });
+}
+
+/** Not what every object has, such as `constructor`. */
+function own(definitions: ArgumentDefinitions, name: string): ArgumentDefinition | undefined {
+  return Object.hasOwn(definitions, name) ? definitions[name] : undefined;
 }
 
 function booleanValue(token: Token & { kind: "option" }, negated: boolean): boolean {

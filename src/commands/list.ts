@@ -1,10 +1,16 @@
 import type { Model } from "../api/models.ts";
 import { connect } from "../client/connect.ts";
 import { AppError } from "../errors.ts";
-import { displayReference } from "../oci/reference.ts";
+import {
+  displayReference,
+  formatReference,
+  looksLikeId,
+  parseReference,
+} from "../oci/reference.ts";
 import { formatAge, formatBytes } from "../terminal/bytes.ts";
 import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
+import { stripControls } from "../terminal/style.ts";
 import { JSON_FLAG, defineCommand } from "./command.ts";
 
 const HEADERS = [
@@ -45,18 +51,20 @@ export const command = defineCommand({
   },
 });
 
-/** `smollm2` keeps every tag of that model, `smollm2:latest` one; names are compared as shown and as stored. */
+/** `smollm2` keeps every tag of that model, `smollm2:latest` one; the name is read as every command reads it. */
 export function filterModels(models: readonly Model[], name: string | undefined): Model[] {
   if (name === undefined) return [...models];
+  if (looksLikeId(name)) {
+    const prefix = name.startsWith("sha256:") ? name : `sha256:${name}`;
+    return models.filter(({ id }) => id.startsWith(prefix));
+  }
+  const wanted = formatReference(parseReference(name));
+  const hasTag = /[:@][^/]*$/.test(name);
   const matches = (tag: string): boolean =>
-    [tag, displayReference(tag), withoutRegistry(tag)].some(
-      (form) => form === name || repositoryOf(form) === name,
-    );
-  return models.flatMap((model) => {
-    const tags = model.tags.filter(matches);
-    if (tags.length > 0) return [{ ...model, tags }];
-    return model.id.startsWith(`sha256:${name}`) && name.length >= 12 ? [model] : [];
-  });
+    hasTag ? tag === wanted : repositoryOf(tag) === repositoryOf(wanted);
+  return models
+    .map((model) => ({ ...model, tags: model.tags.filter(matches) }))
+    .filter(({ tags }) => tags.length > 0);
 }
 
 /** The first 12 hex digits, as `docker` shows ids. */
@@ -71,9 +79,9 @@ function toRows(model: Model): string[][] {
   const { parameters, quantization, architecture, context_size: context } = model.config;
   return names.map((name) => [
     name,
-    parameters ?? "",
-    quantization ?? "",
-    architecture ?? "",
+    stripControls(parameters ?? ""),
+    stripControls(quantization ?? ""),
+    stripControls(architecture ?? ""),
     shortId(model.id),
     // Reproducible packaging dates everything to the epoch, which says nothing about age.
     model.created <= 0 ? "-" : formatAge(model.created * 1000),
@@ -102,8 +110,4 @@ function toOpenAiList(models: readonly Model[]): unknown {
 function repositoryOf(name: string): string {
   const colon = name.lastIndexOf(":");
   return colon > name.lastIndexOf("/") ? name.slice(0, colon) : name;
-}
-
-function withoutRegistry(tag: string): string {
-  return tag.slice(tag.indexOf("/") + 1);
 }

@@ -9,9 +9,10 @@ export const command = defineCommand({
   },
   async run(context) {
     const { args, config, paths, signal } = context;
-    if ((await pingRunner({ config, paths, signal })) !== undefined) {
+    const found = await pingRunner({ config, paths, signal });
+    if (found !== undefined) {
       const { replaceRunner } = await import("../client/launch.ts");
-      await replaceRunner({ config, paths, signal, force: args.force === true });
+      await replaceRunner(found, { config, paths, signal, force: args.force === true });
     }
     return start.run(context);
   },

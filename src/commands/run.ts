@@ -1,5 +1,5 @@
 import { isAbsolute, resolve } from "node:path";
-import type { ChatEvent, ChatRequest } from "../api/chat.ts";
+import type { ChatEvent, ChatMessage, ChatRequest } from "../api/chat.ts";
 import type { LoadRequest } from "../api/engines.ts";
 import type { Client } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
@@ -54,11 +54,12 @@ const SILENT_NOTE =
 
 type Args = ArgumentValues<typeof ARGS>;
 type Context = CommandContext<typeof ARGS>;
+type Content = ChatMessage["content"];
 
 export const command = defineCommand({
   args: ARGS,
   details:
-    "Text piped to stdin is added to the prompt. In the chat, /? lists the commands and /bye leaves.",
+    "Text piped to stdin is added to the prompt; `@FILE` in it includes a text or an image. In the chat, /? lists the commands and /bye leaves.",
   async run(context) {
     const { args, config, paths, signal } = context;
     const settings = parseSettings(args);
@@ -144,24 +145,31 @@ function toLoadRequest(model: string, { contextSize, keepAlive }: ChatSettings):
 }
 
 /** Undefined: there is none, and somebody is there to chat. */
-async function readPrompt(args: Args, signal: AbortSignal): Promise<string | undefined> {
+async function readPrompt(args: Args, signal: AbortSignal): Promise<Content | undefined> {
   const words = args.prompt.join(" ").trim();
-  if (words === "-") return requirePrompt([await readPipedInput({ wait: "end", signal })]);
-  if (process.stdin.isTTY) return words === "" ? undefined : words;
-  const piped = await readPipedInput({ wait: words === "" ? "end" : "briefly", signal });
+  if (words === "-") return requirePrompt(await readPipedInput({ wait: "end", signal }));
+  if (process.stdin.isTTY && words === "") return undefined;
+  if (words === "") return requirePrompt(await readPipedInput({ wait: "end", signal }));
+  const { expandMessage } = await import("../chat/attachments.ts");
+  const { content } = await expandMessage(words, { signal });
+  if (process.stdin.isTTY) return content;
+  const piped = await readPipedInput({ wait: "briefly", signal });
   if (piped === undefined) process.stderr.write(SILENT_NOTE);
-  return requirePrompt([words, piped]);
+  return piped === undefined || piped.trim() === "" ? content : append(content, piped);
 }
 
-function requirePrompt(parts: readonly (string | undefined)[]): string {
-  const text = parts.filter((part) => part !== undefined && part.trim() !== "").join("\n\n");
-  if (text !== "") return text;
+/** Piped text is taken as it is: an `@name` in a diff is no file to include. */
+function append(content: Content, piped: string): Content {
+  if (typeof content === "string") return `${content}\n\n${piped}`;
+  return [...content, { type: "text", text: piped }];
+}
+
+function requirePrompt(text: string | undefined): string {
+  if (text !== undefined && text.trim() !== "") return text;
   throw new AppError(
     "usage",
     "there is no prompt, and stdin is neither a terminal nor does it hold one",
-    {
-      hint: "Write the prompt behind the model's name, or pipe it in.",
-    },
+    { hint: "Write the prompt behind the model's name, or pipe it in." },
   );
 }
 
@@ -221,10 +229,15 @@ async function collect(model: string, events: AsyncIterable<ChatEvent>): Promise
   throw new AppError("worker_failed", "the answer was cut off");
 }
 
-async function chat({ paths, signal }: Context, client: Client, session: Session): Promise<number> {
+async function chat(
+  { config, paths, signal }: Context,
+  client: Client,
+  session: Session,
+): Promise<number> {
   const { runChat } = await import("../chat/repl.ts");
+  const { reconnecting } = await import("../client/reconnect.ts");
   return runChat({
-    client,
+    client: reconnecting(client, () => connect("inference", { config, paths, signal })),
     model: session.model,
     settings: session.settings,
     input: process.stdin,

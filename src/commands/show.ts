@@ -3,6 +3,7 @@ import { connect } from "../client/connect.ts";
 import { formatBytes } from "../terminal/bytes.ts";
 import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
+import { stripControls } from "../terminal/style.ts";
 import { JSON_FLAG, defineCommand } from "./command.ts";
 
 /** Width of the labels. */
@@ -37,7 +38,7 @@ export function renderModel(model: ModelDetails): string {
   ];
   const lines = facts
     .filter(([, value]) => value !== null && value !== "")
-    .map(([label, value]) => label.padEnd(LABEL_COLUMNS) + value);
+    .map(([label, value]) => label.padEnd(LABEL_COLUMNS) + stripControls(value ?? ""));
   const header = Object.entries(config.gguf ?? {}).toSorted(([a], [b]) => (a < b ? -1 : 1));
   if (header.length > 0)
     lines.push(
@@ -53,5 +54,6 @@ export function renderModel(model: ModelDetails): string {
 /** A chat template spans pages; the first line says which it is, `--json` has it whole. */
 function oneLine(value: string): string {
   const [first = "", ...rest] = value.split("\n");
-  return rest.length === 0 ? first : `${first} … (${rest.length} more lines)`;
+  const shown = stripControls(first);
+  return rest.length === 0 ? shown : `${shown} … (${rest.length} more lines)`;
 }

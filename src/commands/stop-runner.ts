@@ -10,10 +10,11 @@ export const command = defineCommand({
   },
   /** Stopping what does not run is no error. */
   async run({ args, config, paths, signal }) {
-    const isRunning = (await pingRunner({ config, paths, signal })) !== undefined;
+    const found = await pingRunner({ config, paths, signal });
+    const isRunning = found !== undefined;
     if (isRunning) {
       const { replaceRunner } = await import("../client/launch.ts");
-      await replaceRunner({ config, paths, signal, force: args.force === true });
+      await replaceRunner(found, { config, paths, signal, force: args.force === true });
     }
     if (args.json === true) return printJson({ stopped: isRunning });
     await print(isRunning ? "The runner has stopped.\n" : "The runner was not running.\n");

@@ -7,7 +7,7 @@ import { JSON_FLAG, defineCommand } from "./command.ts";
 export const command = defineCommand({
   args: { json: JSON_FLAG },
   async run({ args, config, paths, signal }) {
-    const runner = (await pingRunner({ config, paths, signal })) ?? null;
+    const runner = (await pingRunner({ config, paths, signal }))?.version ?? null;
     const facts = {
       client: { version: VERSION, os: process.platform, arch: process.arch, bun: Bun.version },
       runner: runner === null ? null : { version: runner },

@@ -5,7 +5,7 @@
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AppError } from "../errors.ts";
+import { AppError, type ErrorCode } from "../errors.ts";
 import { type Digest, digestOf, hexOf } from "../oci/digest.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { Store, StoredModel } from "../store/store.ts";
@@ -48,6 +48,13 @@ export async function builtinFile(cacheDirectory: string): Promise<string> {
   return path;
 }
 
+/** What packaging the built-in model anew mends: it is not there, or it is damaged. */
+const REPLACEABLE: ReadonlySet<ErrorCode> = new Set([
+  "model_not_found",
+  "blob_not_found",
+  "digest_mismatch",
+]);
+
 /** The built-in model in the store, packaged into it if that name is not there yet. */
 export async function ensureBuiltin(
   store: Store,
@@ -77,7 +84,7 @@ async function tryResolve(store: Store): Promise<StoredModel | undefined> {
   try {
     return await store.resolve(BUILTIN_REFERENCE);
   } catch (error) {
-    if (error instanceof AppError && error.code === "model_not_found") return undefined;
+    if (error instanceof AppError && REPLACEABLE.has(error.code)) return undefined;
     throw error;
   }
 }

@@ -2,7 +2,7 @@
 import type { ProgressListener } from "../api/progress.ts";
 import { AppError } from "../errors.ts";
 import { isRecord } from "../oci/descriptor.ts";
-import { type Digest, parseDigest, tryParseDigest } from "../oci/digest.ts";
+import { type Digest, digestOf, parseDigest, tryParseDigest } from "../oci/digest.ts";
 import { MAX_MANIFEST_BYTES, parseManifest } from "../oci/manifest.ts";
 import {
   DOCKER_CONFIG_V01,
@@ -41,7 +41,7 @@ export async function importModel(
   const manifest = await findManifest(store, contents);
   requireModel(manifest);
   options.signal.throwIfAborted();
-  const [first, ...others] = tagsOf(contents.index);
+  const [first, ...others] = tagsOf(contents.index, digestOf(manifest));
   const model = await transaction.commit(manifest, first);
   for (const tag of others) await store.tag(model.digest, tag);
   return others.length === 0 ? model : await store.resolve(model.digest);
@@ -127,8 +127,10 @@ function requireModel(bytes: Uint8Array): void {
 }
 
 /** A name that is no reference of ours, such as the bare tag that other tools write, is no tag here. */
-function tagsOf(index: unknown): Reference[] {
-  return manifestsOf(index).flatMap(({ annotations }) => {
+function tagsOf(index: unknown, model: Digest): Reference[] {
+  return manifestsOf(index).flatMap(({ annotations, digest }) => {
+    // A name of something else says nothing of this model.
+    if (digest !== model) return [];
     const name = isRecord(annotations) ? annotations[REF_NAME] : undefined;
     if (typeof name !== "string" || !name.includes("/")) return [];
     try {

@@ -4,6 +4,7 @@ import { basename, isAbsolute } from "node:path";
 import type { PackageRequest } from "../api/models.ts";
 import { AppError } from "../errors.ts";
 import { type Reference, parseReference } from "../oci/reference.ts";
+import { safePath } from "../store/safe-path.ts";
 import { type GgufFacts, readGgufFacts, toReadError } from "../store/gguf.ts";
 import { type ArtifactFormat, type LayerRole, nameInArtifact } from "./artifact.ts";
 import { resolveCreated } from "./created.ts";
@@ -49,6 +50,7 @@ export async function readPackageInputs(
   const facts = await readWeights(request.gguf, signal);
   const weights = facts.files.map((file) => toInput("weights", file, format));
   const { extras, warnings } = await readExtras(request, format, signal);
+  refuseProjectorName(weights, format);
   const files = [...weights, ...extras];
   checkNames(files);
   const fallbackTitle = basename(request.gguf).replace(/(?:-\d{5}-of-\d{5})?\.gguf$/i, "");
@@ -108,7 +110,11 @@ async function readExtras(
 ): Promise<{ extras: InputFile[]; warnings: string[] }> {
   const extras: InputFile[] = [];
   const warnings: string[] = [];
-  for (const path of new Set(request.licenses)) {
+  // In an order of their own: the digest must not depend on that of the flags.
+  const licenses = [...new Set(request.licenses)].toSorted((a, b) =>
+    basename(a) < basename(b) ? -1 : 1,
+  );
+  for (const path of licenses) {
     extras.push(toInput("license", await readText(path, "licence", signal), format));
   }
   if (request.chat_template !== undefined) {
@@ -173,10 +179,24 @@ function requireAbsolute(path: string): void {
   });
 }
 
+/** ModelPack tells projectors by their names. */
+function refuseProjectorName(weights: readonly InputFile[], format: ArtifactFormat): void {
+  const [misleading] = weights.filter(({ name }) => /mmproj/i.test(name));
+  if (format === "docker" || misleading === undefined) return;
+  throw new AppError(
+    "usage",
+    `cannot package \`${misleading.name}\` as ModelPack: its name says that it is a projector`,
+    {
+      hint: "Rename the file, or leave out `--format cncf`.",
+    },
+  );
+}
+
 /** Two files of one name would end up at one place; many file systems do not tell cases apart. */
 function checkNames(files: readonly InputFile[]): void {
   const seen = new Set<string>();
-  for (const { name } of files) {
+  for (const { name, path } of files) {
+    refuseUnsafeName(name, path);
     const key = name.normalize("NFC").toLowerCase();
     if (seen.has(key)) {
       throw new AppError("usage", `cannot package two files called \`${name}\``, {
@@ -184,6 +204,22 @@ function checkNames(files: readonly InputFile[]): void {
       });
     }
     seen.add(key);
+  }
+}
+
+/** A name that no bundle could have would make a model that never runs. */
+function refuseUnsafeName(name: string, path: string): void {
+  try {
+    safePath(name);
+  } catch (cause) {
+    throw new AppError(
+      "usage",
+      `cannot package ${JSON.stringify(path)}: not every system can have a file of this name`,
+      {
+        hint: 'Rename the file: leave out `< > : " | ? * \\`, control characters and names of devices.',
+        cause,
+      },
+    );
   }
 }
 

@@ -32,7 +32,12 @@ export async function packageModel(
   const files: LayerFile[] = [];
   for (const file of inputs.files) {
     const link = request.link === true && file.role === "weights";
-    files.push(await ingest(transaction, file, { link, signal, onProgress }));
+    const layer = await ingest(transaction, file, { link, signal, onProgress });
+    // The same text under two names is one layer: Docker Model Runner fetches both into one file at once.
+    const isThere = files.some(
+      ({ role, digest }) => role === layer.role && digest === layer.digest,
+    );
+    if (!isThere) files.push(layer);
   }
   const parts = { ...inputs, files };
   const config = encodeConfig(parts);

@@ -24,8 +24,11 @@ const DRAIN_MS = 1000;
 const LIFELINE =
   'exec 3<&0; (trap "" TERM INT HUP; read -r end <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" </dev/null 3<&-';
 
-/** Variables that engines must not see: those that steer Bun, which may run an engine, and the key to our own API. */
-const PRIVATE_VARIABLE = /^(?:BUN_.*|TUG_API_KEY)$/;
+/**
+ * Variables that engines must not see: those that steer Bun, which may run an engine, the key to our own API, and
+ * settings of llama.cpp, which would come from whichever shell happened to start the runner.
+ */
+const PRIVATE_VARIABLE = /^(?:BUN_.*|TUG_API_KEY|LLAMA_ARG_.*|LLAMA_API_KEY)$/;
 
 export interface SpawnOptions {
   /** Absolute path of the program, then its arguments. */

@@ -1,5 +1,7 @@
 /** Engine processes of this runner, on disk, so that the next one can end what a killed one left behind. */
 import { Database } from "bun:sqlite";
+import { renameSync } from "node:fs";
+import { log } from "../log.ts";
 
 export interface WorkerRecord {
   readonly pid: number;
@@ -44,13 +46,32 @@ export class WorkerRecords {
 
   #open(): Database {
     if (this.#database !== undefined) return this.#database;
-    const database = new Database(this.#path, { create: true });
+    try {
+      this.#database = openDatabase(this.#path);
+    } catch (error) {
+      // It holds nothing that cannot be made again; whoever wants to look at it finds it beside the new one.
+      const reason = (error as Error).message;
+      log.warn(`runtime: database moved aside path=${this.#path} reason=${reason}`);
+      renameSync(this.#path, `${this.#path}.damaged`);
+      this.#database = openDatabase(this.#path);
+    }
+    return this.#database;
+  }
+}
+
+// --- internal ---
+
+function openDatabase(path: string): Database {
+  const database = new Database(path, { create: true });
+  try {
     database.run("PRAGMA journal_mode = WAL");
     database.run("PRAGMA busy_timeout = 5000");
     database.run(
       "CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, start_time TEXT NOT NULL) STRICT",
     );
-    this.#database = database;
     return database;
+  } catch (error) {
+    database.close();
+    throw error;
   }
 }

@@ -29,6 +29,8 @@ export type EngineInstaller = Pick<Installer, "list" | "install" | "uninstall">;
 /** The runner itself, as far as requests may see and steer it. */
 export interface RunnerControl {
   info(): Promise<RunnerInfo>;
+  /** Asked to leave: it takes no new work. */
+  readonly isStopping: boolean;
   /** Returns at once. */
   stop(options: { readonly force: boolean }): void;
   logs(options: {

@@ -48,6 +48,7 @@ const NOT_FORWARDED = [
   "host",
   "origin",
   "referer",
+  "x-api-key",
 ];
 
 /**

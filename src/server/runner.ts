@@ -2,6 +2,7 @@
 import type { RunnerInfo } from "../api/engines.ts";
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
+import { pause } from "../pause.ts";
 import { VERSION } from "../version.ts";
 import { followFile } from "./follow-file.ts";
 import type { Listening } from "./listen.ts";
@@ -10,6 +11,9 @@ import { toEngineInstallation } from "./routes/engines.ts";
 
 /** An answer that is being given may take this long to finish when the runner is asked to leave. */
 const DRAIN_MS = 60_000;
+const POLL_MS = 50;
+/** A longer timer would fire at once; 24 days of idleness are enough to leave. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface RunningRunnerDeps {
   readonly supervisor: {
@@ -30,7 +34,9 @@ export class RunningRunner implements RunnerControl {
   readonly #finish: () => void;
   #listening: Listening | undefined;
   #idleTimer: NodeJS.Timeout | undefined;
+  readonly #followers = new AbortController();
   #stopping = false;
+  #forced = false;
 
   constructor(deps: RunningRunnerDeps) {
     this.#deps = deps;
@@ -61,10 +67,15 @@ export class RunningRunner implements RunnerControl {
     };
   }
 
+  get isStopping(): boolean {
+    return this.#stopping;
+  }
+
   /** Returns at once; `closed` tells when it is done. A second call with `force` cuts a patient stop short. */
   stop({ force }: { force: boolean }): void {
     if (this.#stopping && !force) return;
     this.#stopping = true;
+    this.#forced ||= force;
     clearTimeout(this.#idleTimer);
     log.info(`runner: stopping force=${force}`);
     void this.#close(force ? 0 : DRAIN_MS);
@@ -72,7 +83,10 @@ export class RunningRunner implements RunnerControl {
 
   logs(options: { follow: boolean; signal: AbortSignal }): ReadableStream<Uint8Array> {
     const { logFile } = this.#deps;
-    if (logFile !== undefined) return followFile(logFile, options);
+    if (logFile !== undefined) {
+      const signal = AbortSignal.any([options.signal, this.#followers.signal]);
+      return followFile(logFile, { ...options, signal });
+    }
     throw new AppError(
       "not_supported",
       "cannot show the log: the runner writes it to its terminal",
@@ -87,7 +101,12 @@ export class RunningRunner implements RunnerControl {
   /** Answers first, then the doors: whoever is being answered still hears the end. */
   async #close(graceMs: number): Promise<void> {
     try {
+      const deadline = performance.now() + graceMs;
       await this.#deps.supervisor.close({ graceMs });
+      // Who only follows the log waits for nothing; an upload or an installation is let finish.
+      this.#followers.abort();
+      while (this.#isServing() && !this.#forced && performance.now() < deadline)
+        await pause(POLL_MS);
       await this.#listening?.stop();
       log.info("runner: stopped");
     } catch (error) {
@@ -97,16 +116,23 @@ export class RunningRunner implements RunnerControl {
     }
   }
 
+  #isServing(): boolean {
+    return (this.#listening?.pendingRequests() ?? 0) > 0;
+  }
+
   #watchIdleness(isIdle: boolean): void {
     clearTimeout(this.#idleTimer);
     // What the last answers left behind goes now: nothing collects it while nothing happens.
     if (isIdle) Bun.gc(true);
     const { idleExitMs } = this.#deps;
     if (!isIdle || idleExitMs === null || idleExitMs < 0 || this.#stopping) return;
-    this.#idleTimer = setTimeout(() => {
-      // No worker, but somebody is still served: an installation, a long export.
-      if ((this.#listening?.pendingRequests() ?? 0) > 0) return this.#watchIdleness(true);
-      return this.stop({ force: false });
-    }, idleExitMs);
+    this.#idleTimer = setTimeout(
+      () => {
+        // No worker, but somebody is still served: an installation, a long export.
+        if (this.#isServing()) return this.#watchIdleness(true);
+        return this.stop({ force: false });
+      },
+      Math.min(idleExitMs, MAX_TIMER_MS),
+    );
   }
 }

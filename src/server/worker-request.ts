@@ -1,9 +1,12 @@
 /** What a request says about the worker that is to serve it. */
 import * as v from "valibot";
-import { parseDuration } from "../config.ts";
+import { boundedDuration, parseDuration } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { WorkerSettings } from "../runtime/backend.ts";
 import type { AppDeps, Runtime } from "./deps.ts";
+
+/** An int32 in the engine. */
+const MAX_CONTEXT_TOKENS = 2 ** 31 - 1;
 
 /** Fields of any request that needs a worker. Other fields are the engine's. */
 export const WORKER_FIELDS = {
@@ -11,14 +14,24 @@ export const WORKER_FIELDS = {
   /** A duration such as `5m`, seconds, or -1 for ever. */
   keep_alive: v.nullish(v.union([v.string(), v.number()])),
   /** Tokens; -1 is the model's own maximum. */
-  context_size: v.nullish(v.pipe(v.number(), v.integer("must be a whole number"))),
+  context_size: v.nullish(
+    v.pipe(
+      v.number(),
+      v.integer("must be a whole number"),
+      // Checked here, so that a request that cannot be served makes no room for itself.
+      v.check(
+        (tokens) => tokens === -1 || (tokens >= 1 && tokens <= MAX_CONTEXT_TOKENS),
+        "must be -1 or a number of tokens",
+      ),
+    ),
+  ),
 };
 
 /** @throws usage (not a duration) */
 export function toKeepAliveMs(value: string | number | null | undefined): number | undefined {
   if (value === undefined || value === null) return undefined;
   if (typeof value === "string") return parseDuration(value);
-  return value < 0 ? -1 : Math.round(value * 1000);
+  return value < 0 ? -1 : boundedDuration(value * 1000);
 }
 
 export function toWorkerSettings(contextSize: number | null | undefined): WorkerSettings {

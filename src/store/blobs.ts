@@ -48,7 +48,9 @@ export async function readBlob(
   if (onDisk === undefined) throw missingBlob(digest);
   // Before reading: the file may have become anything.
   if (onDisk !== size) throw damagedBlob(digest, `it has ${onDisk} bytes, not ${size}`);
-  const bytes = await readFile(layout.blob(digest));
+  const bytes = await orIfMissing(readFile(layout.blob(digest)), undefined);
+  // Removed by another process since.
+  if (bytes === undefined) throw missingBlob(digest);
   if (digestOf(bytes) !== digest) throw damagedBlob(digest, "its bytes have another digest");
   return bytes;
 }

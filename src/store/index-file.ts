@@ -104,6 +104,11 @@ function formatIndex(index: Index): Uint8Array {
   return encodeCanonical({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
 }
 
+/** Whether it has a name, be it one that only another program understands. */
+export function isNamed({ tag, descriptor }: IndexEntry): boolean {
+  return tag !== undefined || descriptor.annotations?.[REF_NAME] !== undefined;
+}
+
 // --- internal ---
 
 async function readIfThere(layout: Layout): Promise<Uint8Array | undefined> {

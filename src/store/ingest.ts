@@ -35,15 +35,17 @@ export interface FileState {
   readonly path: string;
   readonly size: number;
   readonly stamp: string;
+  /** Permission bits. */
+  readonly mode: number;
 }
 
 /** @throws not_found, forbidden, invalid_request if it is not a regular file */
 export async function statFile(path: string): Promise<FileState> {
   try {
     const resolved = await realpath(path);
-    const { size, mtimeNs, ctimeNs, ino, dev, isFile } = await facts(resolved);
+    const { size, mode, mtimeNs, ctimeNs, ino, dev, isFile } = await facts(resolved);
     if (isFile)
-      return { path: resolved, size, stamp: [size, mtimeNs, ctimeNs, ino, dev].join(" ") };
+      return { path: resolved, size, mode, stamp: [size, mtimeNs, ctimeNs, ino, dev].join(" ") };
   } catch (error) {
     throw readFailure(path, error);
   }
@@ -160,6 +162,8 @@ async function adoptPart(part: string, source: FileState, options: FileOptions):
     await makeBlob(part);
     return found;
   } catch (error) {
+    // A link is the user's own file: it gets its permissions back.
+    if (options.link === true && (await stat(part)).nlink > 1) await chmod(part, source.mode);
     await rm(part, { force: true });
     throw writeFailure(error);
   }
@@ -257,6 +261,7 @@ function sameContent(a: FileState, b: FileState): boolean {
 
 async function facts(path: string): Promise<{
   size: number;
+  mode: number;
   mtimeNs: bigint;
   ctimeNs: bigint;
   ino: bigint;
@@ -265,7 +270,9 @@ async function facts(path: string): Promise<{
 }> {
   const stats = await stat(path, { bigint: true });
   const { mtimeNs, ctimeNs, ino, dev } = stats;
-  return { size: Number(stats.size), mtimeNs, ctimeNs, ino, dev, isFile: stats.isFile() };
+  const mode = Number(stats.mode) & 0o777;
+  const size = Number(stats.size);
+  return { size, mode, mtimeNs, ctimeNs, ino, dev, isFile: stats.isFile() };
 }
 
 function check(found: BlobId, expected: BlobId | undefined): void {

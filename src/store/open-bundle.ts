@@ -28,7 +28,7 @@ export async function openBundle(
   const pin = await pinModel(layout, model);
   try {
     const directory = layout.bundle(model.digest);
-    if (!(await isComplete(directory, plan))) await build({ layout, plan, pin, directory });
+    if (!(await isComplete(layout, directory, plan))) await build({ layout, plan, pin, directory });
     return toBundle(join(directory, FILES), { plan, contextTokens, pin });
   } catch (error) {
     await pin[Symbol.asyncDispose]();
@@ -84,12 +84,16 @@ async function pinModel(
   });
 }
 
-async function isComplete(directory: string, plan: BundlePlan): Promise<boolean> {
+/** Whole, and made of the blobs as they are: one that was damaged and mended since is another file, or a newer one. */
+async function isComplete(layout: Layout, directory: string, plan: BundlePlan): Promise<boolean> {
   const marker = await orIfMissing(readFile(join(directory, MARKER)), undefined);
   if (marker === undefined || !marker.equals(encodeMarker(plan))) return false;
-  for (const { path, size } of plan.files) {
+  for (const { path, size, digest } of plan.files) {
     const stats = await orIfMissing(stat(join(directory, FILES, path)), undefined);
-    if (stats?.size !== size) return false;
+    const blob = await orIfMissing(stat(layout.blob(digest)), undefined);
+    if (stats?.size !== size || blob === undefined) return false;
+    const isLink = stats.ino === blob.ino && stats.dev === blob.dev;
+    if (!isLink && stats.mtimeMs < blob.mtimeMs) return false;
   }
   return true;
 }
@@ -117,7 +121,7 @@ async function build({ layout, plan, pin, directory }: Construction): Promise<vo
     );
     await exclusively(layout, async () => {
       // Another process may have made it meanwhile, and its engine may read it now.
-      if (await isComplete(directory, plan)) return;
+      if (await isComplete(layout, directory, plan)) return;
       await orIfMissing(rename(directory, replaced), undefined);
       await rename(temporary, directory);
     });

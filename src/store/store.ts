@@ -12,6 +12,7 @@ import {
   enter,
   type Index,
   type IndexEntry,
+  isNamed,
   readIndex,
   tagsOf,
   untag,
@@ -87,6 +88,17 @@ export class Store {
   }
 
   /**
+   * What a name stands for, by the index alone: also for a model whose manifest is damaged. Names are not completed.
+   *
+   * @throws invalid_reference, model_not_found
+   */
+  async find(name: string): Promise<{ digest: Digest; tags: readonly string[] }> {
+    const index = await readIndex(this.#layout);
+    const { digest } = findModel(index, name, { exact: true }).entry.descriptor;
+    return { digest, tags: tagsOf(index, digest) };
+  }
+
+  /**
    * Size and digest are verified.
    *
    * @param options.maxBytes refuses larger blobs; 16 MiB unless given
@@ -157,8 +169,7 @@ export class Store {
     if (!(await isStore(this.#layout))) return { ...NOTHING_SWEPT, models: [] };
     return exclusively(this.#layout, async () => {
       const before = await readIndex(this.#layout);
-      const untagged = options.all ? before.entries.filter(({ tag }) => tag === undefined) : [];
-      const models = untagged.map(({ descriptor }) => descriptor.digest);
+      const models = options.all ? nameless(before) : [];
       const index = models.reduce(withdraw, before);
       if (!options.dryRun && models.length > 0) await writeIndex(this.#layout, index);
       const { damaged, ...report } = await sweep(this.#layout, { index, dryRun: options.dryRun });
@@ -269,6 +280,15 @@ export class Store {
 }
 
 // --- internal ---
+
+/** Models without any name, also without one that only other programs understand. */
+function nameless(index: Index): Digest[] {
+  return uniqueEntries(index)
+    .map(({ descriptor }) => descriptor.digest)
+    .filter((digest) =>
+      index.entries.every((entry) => entry.descriptor.digest !== digest || !isNamed(entry)),
+    );
+}
 
 function uniqueEntries(index: Index): IndexEntry[] {
   return [...new Map(index.entries.map((entry) => [entry.descriptor.digest, entry])).values()];

@@ -148,17 +148,29 @@ export class StoreTransaction implements Transaction {
     return written;
   }
 
-  /** Turns a finished part into a blob. From here on sweeps see it, and see it pinned. */
+  /**
+   * Turns a finished part into a blob. From here on sweeps see it, and see it pinned. A sound blob stays, because bundles
+   * may be links to it; a damaged one is replaced.
+   */
   async #publish(part: string, { digest, size }: BlobId): Promise<void> {
+    // Before the lock: it may take as long as the disk takes to read it.
+    const isSound = await this.#isSound({ digest, size });
     await exclusively(this.#layout, async () => {
       await this.#pin.add([digest]);
-      if ((await blobSize(this.#layout, digest)) === size) {
+      const present = await blobSize(this.#layout, digest);
+      if (isSound && present === size) {
         await removeFile(part);
         return;
       }
       await renameDurably(part, this.#layout.blob(digest));
-      this.#created.add(digest);
+      if (present === undefined) this.#created.add(digest);
     });
+  }
+
+  async #isSound({ digest, size }: BlobId, signal?: AbortSignal): Promise<boolean> {
+    if ((await blobSize(this.#layout, digest)) !== size) return false;
+    const found = await orIfMissing(hashFile(this.#layout.blob(digest), { signal }), undefined);
+    return found?.digest === digest;
   }
 
   /** Pins a blob if it is present with the right size. */
@@ -187,10 +199,9 @@ export class StoreTransaction implements Transaction {
       signal,
       onBytes: (done) => onBytes?.(done, source.size),
     });
-    return (await this.#claimPresent(found)) &&
-      (expected === undefined || expected.digest === found.digest)
-      ? found
-      : undefined;
+    if (expected !== undefined && expected.digest !== found.digest) return undefined;
+    const isUsable = (await this.#claimPresent(found)) && (await this.#isSound(found, signal));
+    return isUsable ? found : undefined;
   }
 
   async #hasBlobOfSize(size: number): Promise<boolean> {

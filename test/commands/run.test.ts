@@ -85,6 +85,7 @@ describe("list", () => {
   test.each([
     ["pebble", [["docker.io/ai/pebble:latest", "docker.io/ai/pebble:v1"]]],
     ["pebble:v1", [["docker.io/ai/pebble:v1"]]],
+    ["Pebble:latest", [["docker.io/ai/pebble:latest"]]],
     ["ai/pebble:latest", [["docker.io/ai/pebble:latest"]]],
     ["me/pebble", [["docker.io/me/pebble:latest"]]],
     ["localhost:5000/me/x", [["localhost:5000/me/x:v1"]]],

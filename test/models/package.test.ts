@@ -22,6 +22,7 @@ import { type PackageOptions, packageModel } from "../../src/models/package.ts";
 import { Store } from "../../src/store/store.ts";
 import { FIRST_SHARD, PEBBLE } from "../helpers/pebble.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
+import { failureOf } from "../store/failure-of.ts";
 import { writeSparseGguf } from "../store/gguf-file.ts";
 
 const FIXTURES = join(FIRST_SHARD, "..");
@@ -267,7 +268,7 @@ describe("packageModel", () => {
     await using it = await bench();
     const mmproj = join(it.path, "vision.gguf");
     await writeSparseGguf(mmproj, { values: { "general.architecture": { string: "clip" } } });
-    const licenses = [await it.file("LICENSE"), await it.file("NOTICE – 注意.txt")];
+    const licenses = [await it.file("NOTICE – 注意.txt", "a notice"), await it.file("LICENSE")];
     const template = await it.file("chat.txt", "{{ messages }}");
 
     const id = await it.package({ licenses, chat_template: template, mmproj });
@@ -281,6 +282,29 @@ describe("packageModel", () => {
       ["application/vnd.docker.ai.mmproj", "vision.gguf"],
     ]);
   });
+
+  test("package: the order of the licences does not count, and one text is one layer", async () => {
+    await using it = await bench();
+    const one = await it.file("COPYING", "one");
+    const other = await it.file("LICENSE", "other");
+    const copy = await it.file("LICENSE.copy", "other");
+
+    const id = await it.package({ licenses: [one, other] });
+    const again = await it.package({ licenses: [copy, other, one] });
+
+    expect(again).toBe(id);
+  });
+
+  test.each(["a:b.gguf", "con.gguf", "line\nbreak.gguf"])(
+    "package: a file called %j is refused, because not every system can have it",
+    async (name) => {
+      await using it = await bench();
+      const gguf = join(it.path, name);
+      await copyFile(PEBBLE, gguf);
+
+      expect(await failureOf(it.package({ gguf }))).toMatchObject({ code: "usage" });
+    },
+  );
 
   test("package: the bundle of a packaged model has all its parts", async () => {
     await using it = await bench();

@@ -492,6 +492,7 @@ describe("health and the runner", () => {
         idle_exit_ms: null,
         engines: [],
       }),
+    isStopping: false,
     stop: (options) => void stops.push(options),
     logs: ({ follow }) =>
       new Response(follow ? "followed" : "log").body ?? new ReadableStream<Uint8Array>(),

@@ -79,6 +79,7 @@ describe("listen", () => {
           idle_exit_ms: null,
           engines: [],
         }),
+      isStopping: false,
       stop: () => undefined,
       logs: () => new ReadableStream<Uint8Array>(),
     };

@@ -3,10 +3,13 @@ import { Hono } from "hono";
 import { AppError } from "../../errors.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
 
-export function healthRoutes({ runtime, version }: AppDeps): Hono<AppEnv> {
+export function healthRoutes({ runtime, runner, version }: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get("/", (c) => c.text("Tug is running"));
-  app.get("/version", (c) => c.json({ version }));
+  app.get("/version", (c) => {
+    if (runner === undefined) return c.json({ version });
+    return c.json({ version, pid: process.pid, stopping: runner.isStopping });
+  });
   app.get("/health", (c) => c.json({ status: "ok" }));
   app.get("/health/live", (c) => c.json({ status: "ok" }));
   app.get("/health/ready", (c) => {

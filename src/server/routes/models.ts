@@ -188,7 +188,8 @@ async function inspect(c: RouteContext, store: Store): Promise<Response> {
 async function remove(c: RouteContext, { store, inUse }: ModelRoutesDeps): Promise<Response> {
   const name = nameOf(c);
   const force = isSet(c.req.query("force"));
-  const model = await store.resolve(name);
+  // By the index alone: what is damaged must be removable.
+  const model = await store.find(name);
   // With another tag left, the model stays: taking one away disturbs nobody.
   const goes = model.tags.length <= 1 || looksLikeId(name) || name.includes("@");
   if (!force && goes && inUse?.(model.digest) === true) throw busy(`\`${name}\``, name);

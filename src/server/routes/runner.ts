@@ -12,6 +12,9 @@ export function runnerRoutes({ runner }: AppDeps): Hono<AppEnv> {
         hint: "Run `tug stop-runner` on its machine.",
       });
     }
+    const pid = c.req.query("pid");
+    // Meant for the runner before this one, which has left meanwhile.
+    if (pid !== undefined && pid !== String(process.pid)) return c.body(null, 202);
     present(runner).stop({ force: parseBoolean("force", c.req.query("force")) });
     return c.body(null, 202);
   });
