@@ -6,7 +6,7 @@ import type { Style } from "../terminal/style.ts";
 import { editExternally } from "./external-editor.ts";
 import { KeyDecoder, PASTE_OFF, PASTE_ON, type Key } from "./keys.ts";
 import { LineEditor, type Effect, type Submission } from "./line-editor.ts";
-import { layOut, redraw, type Layout } from "./screen.ts";
+import { layOut, redraw, reflow, type Layout } from "./screen.ts";
 
 /** A lone Escape is told from the begin of a sequence by what follows within this time; sequences arrive at once. */
 const ESCAPE_MS = 50;
@@ -124,7 +124,14 @@ export class Prompt implements Disposable {
     this.#finish({ kind: "end" });
   };
 
-  readonly #onResize = (): void => this.#draw();
+  readonly #onResize = (): void => {
+    const reading = this.#reading;
+    const { columns } = this.#options.output;
+    if (reading?.layout !== undefined && columns > 0) {
+      reading.layout = reflow(reading.layout, columns);
+    }
+    this.#draw();
+  };
 
   readonly #onContinue = (): void => {
     if (this.#isAway) return;

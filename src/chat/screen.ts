@@ -55,6 +55,19 @@ export function layOut(text: string, cursor: number, options: ScreenOptions): La
   };
 }
 
+/**
+ * Where the cursor of a drawn layout is once the terminal has become `columns` wide: a terminal breaks rows that no longer
+ * fit, and never joins those that were written as rows.
+ */
+export function reflow(layout: Layout, columns: number): Layout {
+  const above = layout.rows.slice(0, layout.row);
+  const row = above.reduce(
+    (sum, text) => sum + Math.max(1, Math.ceil(Bun.stringWidth(text) / columns)),
+    Math.floor(layout.column / columns),
+  );
+  return { ...layout, row, column: layout.column % columns };
+}
+
 /** Moves from where the last layout left the cursor, erases it and draws `next`. */
 export function redraw(previous: Layout | undefined, next: Layout, suffix = ""): string {
   const up = previous === undefined || previous.row === 0 ? "" : `\u001B[${previous.row}A`;

@@ -3,7 +3,10 @@ import * as v from "valibot";
 import { AppError } from "../errors.ts";
 
 /** Several images or minutes of audio as base64 fit; it is held in memory while the request waits. Bytes. */
-const MAX_JSON_BODY_BYTES = 512 * 1024 * 1024;
+export const MAX_JSON_BODY_BYTES = 512 * 1024 * 1024;
+
+/** A body comes at once from this machine and in seconds from elsewhere; one that does not come is let go. */
+const BODY_TIMEOUT_MS = 300_000;
 
 /** What a field was given is shown this far. Characters. */
 const MAX_SHOWN = 80;
@@ -22,7 +25,7 @@ export async function parseBody<S extends Schema>(
   schema: S,
   maxBytes: number = MAX_JSON_BODY_BYTES,
 ): Promise<ParsedBody<v.InferOutput<S>>> {
-  const bytes = await readBody(request, maxBytes);
+  const bytes = await inTime(readBody(request, maxBytes));
   const result = v.safeParse(schema, parseJson(bytes));
   if (result.success) return { value: result.output, bytes };
   throw invalid(describeIssue(result.issues[0]));
@@ -51,6 +54,24 @@ export async function readBody(
 }
 
 // --- internal ---
+
+async function inTime<T>(reading: Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    const minutes = BODY_TIMEOUT_MS / 60_000;
+    reject(
+      new AppError(
+        "timed_out",
+        `cannot read the request: its body did not come in ${minutes} minutes`,
+      ),
+    );
+  }, BODY_TIMEOUT_MS);
+  try {
+    return await Promise.race([reading, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array[] = [];

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { layOut, redraw, type Layout } from "../../src/chat/screen.ts";
+import { layOut, redraw, reflow, type Layout } from "../../src/chat/screen.ts";
 import { Emulator } from "../terminal/emulator.ts";
 
 const OPTIONS = { columns: 10, rows: 5, prompt: "> ", continuation: ". " };
@@ -58,5 +58,23 @@ describe("layOut", () => {
         expect(emulator.cursor).toEqual({ row: 1 + layout!.row, column: layout!.column });
       }),
     );
+  });
+});
+
+describe("reflow", () => {
+  const drawn: Layout = { rows: ["x".repeat(10), "y".repeat(4)], row: 1, column: 4 };
+
+  test.each([
+    [20, 1, 4],
+    [10, 1, 4],
+    [5, 2, 4],
+    [4, 4, 0],
+    [3, 5, 1],
+  ])("screen: at %d columns the cursor is in row %d, column %d", (columns, row, column) => {
+    expect(reflow(drawn, columns)).toMatchObject({ row, column });
+  });
+
+  test("screen: an empty row stays one", () => {
+    expect(reflow({ rows: ["", "ab"], row: 1, column: 2 }, 10).row).toBe(1);
   });
 });
