@@ -127,8 +127,11 @@ export class Client {
   }
 
   /** Returns when that runner has taken note; it leaves when its work is done, or at once with `force`. */
-  async stopRunner(options: CallOptions & { force: boolean; pid: number }): Promise<void> {
-    await this.#send("POST", `/runner/stop?force=${options.force}&pid=${options.pid}`, options);
+  async stopRunner(
+    options: CallOptions & { force: boolean; pid?: number | undefined },
+  ): Promise<void> {
+    const whose = options.pid === undefined ? "" : `&pid=${options.pid}`;
+    await this.#send("POST", `/runner/stop?force=${options.force}${whose}`, options);
   }
 
   async logs(options: CallOptions & { follow: boolean }): Promise<AsyncIterable<Uint8Array>> {

@@ -59,7 +59,7 @@ export async function replaceRunner(
   options: ConnectOptions & { force?: boolean },
 ): Promise<void> {
   const client = new Client(socketTransport(runnerSocket(options.config, options.paths)));
-  if (pid !== undefined) await askToStop(client, { ...options, pid });
+  await askToStop(client, { ...options, pid });
   const deadline = performance.now() + REPLACE_TIMEOUT_MS;
   for (;;) {
     const found = await pingRunner(options);
@@ -83,7 +83,7 @@ export function logFile({ paths }: Pick<ConnectOptions, "paths">): string {
 /** Whoever asks second finds it gone, which is what was wanted. */
 async function askToStop(
   client: Client,
-  { signal, force, pid }: { signal: AbortSignal; force?: boolean; pid: number },
+  { signal, force, pid }: { signal: AbortSignal; force?: boolean; pid?: number | undefined },
 ): Promise<void> {
   try {
     await client.stopRunner({ signal, force: force ?? false, pid });
