@@ -31,8 +31,10 @@ export const command = defineCommand({
         if (args.force !== true || error.code !== "model_not_found") failures.push(error);
       }
     }
+    const errors = failures.map(toErrorObject);
+    const [error] = errors;
     if (args.json === true)
-      await printJson({ removed: events, errors: failures.map(toErrorObject) });
+      await printJson({ removed: events, errors, ...(error === undefined ? {} : { error }) });
     else
       for (const { message, hint } of failures)
         process.stderr.write(`error: ${message}\n${hint === undefined ? "" : `hint: ${hint}\n`}`);
