@@ -30,6 +30,8 @@ export interface AttachmentOptions {
   /** What `~` stands for; default: the home directory. */
   readonly home?: string;
   readonly signal?: AbortSignal;
+  /** Include only what is marked with `@`, not every path of an image that is mentioned. Default false. */
+  readonly isMarkedOnly?: boolean;
 }
 
 export interface ExpandedMessage {
@@ -76,6 +78,7 @@ export async function expandMessage(
   for (const candidate of findCandidates(message)) {
     options.signal?.throwIfAborted();
     if (candidate.start < copied) continue;
+    if (options.isMarkedOnly === true && message[candidate.start] !== "@") continue;
     const found = await findFile(candidate, options);
     if (found === undefined) continue;
     bytes += found.sizeBytes;

@@ -11,28 +11,31 @@ type ChatCalls = Pick<Client, "chat" | "load" | "inspect">;
 const GONE: ReadonlySet<ErrorCode> = new Set(["runner_unreachable", "shutting_down"]);
 
 /**
- * @param connect finds a runner again, starting one if need be
+ * @param connect finds a runner again, starting one if need be, until the signal of the call ends it
  * @returns calls that are made once more, on a new connection, if the runner was gone before anything came of them
  */
-export function reconnecting(first: ChatCalls, connect: () => Promise<ChatCalls>): ChatCalls {
+export function reconnecting(
+  first: ChatCalls,
+  connect: (signal: AbortSignal) => Promise<ChatCalls>,
+): ChatCalls {
   let current = first;
-  const again = async (error: unknown): Promise<void> => {
+  const again = async (error: unknown, signal: AbortSignal): Promise<void> => {
     if (!(error instanceof AppError) || !GONE.has(error.code)) throw error;
-    current = await connect();
+    current = await connect(signal);
   };
-  const call = async <T>(attempt: () => Promise<T>): Promise<T> => {
+  const call = async <T>(signal: AbortSignal, attempt: () => Promise<T>): Promise<T> => {
     try {
       return await attempt();
     } catch (error) {
-      await again(error);
+      await again(error, signal);
       return attempt();
     }
   };
   return {
     load: (request: LoadRequest, options: ProgressOptions): Promise<LoadResult> =>
-      call(() => current.load(request, options)),
+      call(options.signal, () => current.load(request, options)),
     inspect: (model: string, options: CallOptions): Promise<ModelDetails> =>
-      call(() => current.inspect(model, options)),
+      call(options.signal, () => current.inspect(model, options)),
     async *chat(request: ChatRequest, options: CallOptions): AsyncIterable<ChatEvent> {
       let hasBegun = false;
       try {
@@ -44,7 +47,7 @@ export function reconnecting(first: ChatCalls, connect: () => Promise<ChatCalls>
       } catch (error) {
         // What has been said cannot be taken back: then the user decides whether to ask again.
         if (hasBegun) throw error;
-        await again(error);
+        await again(error, options.signal);
       }
       yield* current.chat(request, options);
     },

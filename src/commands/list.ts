@@ -51,20 +51,30 @@ export const command = defineCommand({
   },
 });
 
-/** `smollm2` keeps every tag of that model, `smollm2:latest` one; the name is read as every command reads it. */
+/**
+ * `smollm2` keeps every tag of that model, `smollm2:latest` one, an id or the beginning of one that model. A name without a
+ * registry that is not in Docker Hub's namespace is looked for in the others, as far as it is written out.
+ */
 export function filterModels(models: readonly Model[], name: string | undefined): Model[] {
   if (name === undefined) return [...models];
   if (looksLikeId(name)) {
     const prefix = name.startsWith("sha256:") ? name : `sha256:${name}`;
-    return models.filter(({ id }) => id.startsWith(prefix));
+    const found = models.filter(({ id }) => id.startsWith(prefix));
+    if (found.length > 0) return found;
   }
-  const wanted = formatReference(parseReference(name));
-  const hasTag = /[:@][^/]*$/.test(name);
-  const matches = (tag: string): boolean =>
-    hasTag ? tag === wanted : repositoryOf(tag) === repositoryOf(wanted);
-  return models
-    .map((model) => ({ ...model, tags: model.tags.filter(matches) }))
-    .filter(({ tags }) => tags.length > 0);
+  const { digest, ...wanted } = parseReference(name);
+  if (digest !== undefined) return models.filter(({ id }) => id === digest);
+  const full = formatReference(wanted);
+  const exact = withTags(models, (tag) => isNamed(tag, full, name));
+  if (exact.length > 0) return exact;
+  const typed = name
+    .trim()
+    .toLowerCase()
+    .replace(/:[^/]*$/, "");
+  return withTags(models, (tag) => {
+    const isSameTag = !hasTag(name) || tag.endsWith(`:${wanted.tag}`);
+    return isSameTag && `/${repositoryOf(tag)}`.endsWith(`/${typed}`);
+  });
 }
 
 /** The first 12 hex digits, as `docker` shows ids. */
@@ -105,6 +115,20 @@ function toOpenAiList(models: readonly Model[]): unknown {
     },
   }));
   return { object: "list", data };
+}
+
+function withTags(models: readonly Model[], matches: (tag: string) => boolean): Model[] {
+  return models
+    .map((model) => ({ ...model, tags: model.tags.filter(matches) }))
+    .filter(({ tags }) => tags.length > 0);
+}
+
+function isNamed(tag: string, full: string, typed: string): boolean {
+  return hasTag(typed) ? tag === full : repositoryOf(tag) === repositoryOf(full);
+}
+
+function hasTag(name: string): boolean {
+  return /:[^/]+$/.test(name);
 }
 
 function repositoryOf(name: string): string {

@@ -151,11 +151,17 @@ async function readPrompt(args: Args, signal: AbortSignal): Promise<Content | un
   if (process.stdin.isTTY && words === "") return undefined;
   if (words === "") return requirePrompt(await readPipedInput({ wait: "end", signal }));
   const { expandMessage } = await import("../chat/attachments.ts");
-  const { content } = await expandMessage(words, { signal });
-  if (process.stdin.isTTY) return content;
+  const { content } = await expandMessage(words, { signal, isMarkedOnly: true });
+  if (process.stdin.isTTY) return requireContent(content);
   const piped = await readPipedInput({ wait: "briefly", signal });
   if (piped === undefined) process.stderr.write(SILENT_NOTE);
-  return piped === undefined || piped.trim() === "" ? content : append(content, piped);
+  const isEmpty = piped === undefined || piped.trim() === "";
+  return requireContent(isEmpty ? content : append(content, piped));
+}
+
+/** A file that was included may be empty. */
+function requireContent(content: Content): Content {
+  return typeof content === "string" ? requirePrompt(content) : content;
 }
 
 /** Piped text is taken as it is: an `@name` in a diff is no file to include. */
@@ -237,7 +243,9 @@ async function chat(
   const { runChat } = await import("../chat/repl.ts");
   const { reconnecting } = await import("../client/reconnect.ts");
   return runChat({
-    client: reconnecting(client, () => connect("inference", { config, paths, signal })),
+    client: reconnecting(client, (ending) =>
+      connect("inference", { config, paths, signal: AbortSignal.any([signal, ending]) }),
+    ),
     model: session.model,
     settings: session.settings,
     input: process.stdin,

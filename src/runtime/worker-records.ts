@@ -1,6 +1,7 @@
 /** Engine processes of this runner, on disk, so that the next one can end what a killed one left behind. */
 import { Database } from "bun:sqlite";
-import { renameSync } from "node:fs";
+import { existsSync, renameSync } from "node:fs";
+import { errnoOf } from "../errors.ts";
 import { log } from "../log.ts";
 
 export interface WorkerRecord {
@@ -12,10 +13,13 @@ export interface WorkerRecord {
 /** Rows of the table `workers` in tug.db. Synchronous: a record must be on disk before the process can be orphaned. */
 export class WorkerRecords {
   readonly #path: string;
+  readonly #busyTimeoutMs: number;
   #database: Database | undefined;
 
-  constructor(path: string) {
+  /** @param options.busyTimeoutMs how long to wait for another process; 5 s unless given */
+  constructor(path: string, options: { busyTimeoutMs?: number } = {}) {
     this.#path = path;
+    this.#busyTimeoutMs = options.busyTimeoutMs ?? 5000;
   }
 
   add(record: WorkerRecord): void {
@@ -47,13 +51,13 @@ export class WorkerRecords {
   #open(): Database {
     if (this.#database !== undefined) return this.#database;
     try {
-      this.#database = openDatabase(this.#path);
+      this.#database = openDatabase(this.#path, this.#busyTimeoutMs);
     } catch (error) {
+      if (!/^SQLITE_(?:CORRUPT|NOTADB)/.test(errnoOf(error) ?? "")) throw error;
       // It holds nothing that cannot be made again; whoever wants to look at it finds it beside the new one.
-      const reason = (error as Error).message;
-      log.warn(`runtime: database moved aside path=${this.#path} reason=${reason}`);
-      renameSync(this.#path, `${this.#path}.damaged`);
-      this.#database = openDatabase(this.#path);
+      log.warn(`runtime: damaged database moved aside path=${this.#path}`);
+      for (const suffix of ["", "-wal", "-shm"]) moveAside(`${this.#path}${suffix}`);
+      this.#database = openDatabase(this.#path, this.#busyTimeoutMs);
     }
     return this.#database;
   }
@@ -61,11 +65,15 @@ export class WorkerRecords {
 
 // --- internal ---
 
-function openDatabase(path: string): Database {
+function moveAside(path: string): void {
+  if (existsSync(path)) renameSync(path, `${path}.damaged`);
+}
+
+function openDatabase(path: string, busyTimeoutMs: number): Database {
   const database = new Database(path, { create: true });
   try {
+    database.run(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     database.run("PRAGMA journal_mode = WAL");
-    database.run("PRAGMA busy_timeout = 5000");
     database.run(
       "CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, start_time TEXT NOT NULL) STRICT",
     );

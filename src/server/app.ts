@@ -2,7 +2,6 @@
 import { Hono, type MiddlewareHandler } from "hono";
 import { AppError, toAppError } from "../errors.ts";
 import { log } from "../log.ts";
-import { bodyBudget } from "./body-budget.ts";
 import type { AppDeps, AppEnv } from "./deps.ts";
 import { requireApiKey } from "./auth.ts";
 import { toErrorResponse } from "./error-response.ts";
@@ -22,7 +21,6 @@ export function createApp(deps: AppDeps): App {
   // A page that rebinds a name to this machine has no key; with one, the Host header may name any address of it.
   app.use(guard(deps.allowedOrigins, { anyHost: deps.apiKey !== undefined }));
   app.use(requireApiKey(deps.apiKey));
-  app.use(bodyBudget());
   app.route("/models", deps.models);
   app.route("/engines", engineRoutes(deps));
   app.route("/", openaiRoutes(deps));

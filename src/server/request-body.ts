@@ -3,7 +3,9 @@ import * as v from "valibot";
 import { AppError } from "../errors.ts";
 
 /** Several images or minutes of audio as base64 fit; it is held in memory while the request waits. Bytes. */
-export const MAX_JSON_BODY_BYTES = 512 * 1024 * 1024;
+export const MAX_INFERENCE_BODY_BYTES = 512 * 1024 * 1024;
+/** Names, paths and settings. Bytes. */
+const MAX_BODY_BYTES = 1024 * 1024;
 
 /** A body comes at once from this machine and in seconds from elsewhere; one that does not come is let go. */
 const BODY_TIMEOUT_MS = 300_000;
@@ -19,13 +21,22 @@ export interface ParsedBody<Value> {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** @throws invalid_request (no JSON, or a field is missing or wrong: the message names it), request_too_large */
+export interface BodyOptions {
+  /** Default: 1 MiB. */
+  readonly maxBytes?: number;
+  /** Told of the bytes as they come; what it throws ends the reading. */
+  readonly take?: (bytes: number) => void;
+}
+
+/**
+ * @throws invalid_request (no JSON, or a field is missing or wrong: the message names it), request_too_large, timed_out
+ */
 export async function parseBody<S extends Schema>(
   request: Request,
   schema: S,
-  maxBytes: number = MAX_JSON_BODY_BYTES,
+  options: BodyOptions = {},
 ): Promise<ParsedBody<v.InferOutput<S>>> {
-  const bytes = await inTime(readBody(request, maxBytes));
+  const bytes = await inTime(readBody(request, options));
   const result = v.safeParse(schema, parseJson(bytes));
   if (result.success) return { value: result.output, bytes };
   throw invalid(describeIssue(result.issues[0]));
@@ -43,14 +54,16 @@ export async function parseOptionalBody<S extends Schema>(
 /** @throws request_too_large */
 export async function readBody(
   request: Request,
-  maxBytes: number,
+  { maxBytes = MAX_BODY_BYTES, take }: BodyOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const declared = request.headers.get("content-length");
-  if (declared !== null && Number(declared) > maxBytes) throw tooLarge(maxBytes);
+  const declared = Number(request.headers.get("content-length") ?? Number.NaN);
+  if (declared > maxBytes) throw tooLarge(maxBytes);
   // Transfer-Encoding overrides Content-Length (RFC 9112 §6.3): only without it the declared length is a bound.
-  if (declared !== null && !request.headers.has("transfer-encoding"))
-    return new Uint8Array(await request.arrayBuffer());
-  return readBounded(request, maxBytes);
+  const isBounded = declared <= MAX_BODY_BYTES && !request.headers.has("transfer-encoding");
+  if (!isBounded) return readChunks(request, maxBytes, take);
+  const bytes = new Uint8Array(await request.arrayBuffer());
+  take?.(bytes.byteLength);
+  return bytes;
 }
 
 // --- internal ---
@@ -73,12 +86,17 @@ async function inTime<T>(reading: Promise<T>): Promise<T> {
   }
 }
 
-async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+async function readChunks(
+  request: Request,
+  maxBytes: number,
+  take: BodyOptions["take"],
+): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body ?? []) {
     size += chunk.byteLength;
     if (size > maxBytes) throw tooLarge(maxBytes);
+    take?.(chunk.byteLength);
     chunks.push(chunk);
   }
   const whole = new Uint8Array(size);

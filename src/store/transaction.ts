@@ -83,7 +83,7 @@ export class StoreTransaction implements Transaction {
     options: StreamOptions = {},
   ): Promise<BlobId> {
     const { expected } = options;
-    if (expected === undefined || !(await this.#claimPresent(expected)))
+    if (expected === undefined || !(await this.#claimSound(expected, options.signal)))
       return this.#write(chunks, options);
     await chunks[Symbol.asyncIterator]().return?.();
     options.onBytes?.(expected.size, expected.size);
@@ -167,6 +167,10 @@ export class StoreTransaction implements Transaction {
     });
   }
 
+  async #claimSound(blob: BlobId, signal: AbortSignal | undefined): Promise<boolean> {
+    return (await this.#claimPresent(blob)) && (await this.#isSound(blob, signal));
+  }
+
   async #isSound({ digest, size }: BlobId, signal?: AbortSignal): Promise<boolean> {
     if ((await blobSize(this.#layout, digest)) !== size) return false;
     const found = await orIfMissing(hashFile(this.#layout.blob(digest), { signal }), undefined);
@@ -189,7 +193,7 @@ export class StoreTransaction implements Transaction {
     if (
       expected !== undefined &&
       expected.size === source.size &&
-      (await this.#claimPresent(expected))
+      (await this.#claimSound(expected, signal))
     ) {
       onBytes?.(source.size, source.size);
       return expected;
@@ -200,8 +204,7 @@ export class StoreTransaction implements Transaction {
       onBytes: (done) => onBytes?.(done, source.size),
     });
     if (expected !== undefined && expected.digest !== found.digest) return undefined;
-    const isUsable = (await this.#claimPresent(found)) && (await this.#isSound(found, signal));
-    return isUsable ? found : undefined;
+    return (await this.#claimSound(found, signal)) ? found : undefined;
   }
 
   async #hasBlobOfSize(size: number): Promise<boolean> {

@@ -91,6 +91,10 @@ describe("list", () => {
     ["localhost:5000/me/x", [["localhost:5000/me/x:v1"]]],
     ["cccccccccccc", [[]]],
     ["peb", []],
+    ["me/x", [["localhost:5000/me/x:v1"]]],
+    ["x:v1", [["localhost:5000/me/x:v1"]]],
+    ["x:v2", []],
+    [`x@sha256:${"c".repeat(64)}`, [[]]],
   ])("filters by %p", (name, expected) => {
     expect(names(name)).toEqual(expected);
   });

@@ -22,11 +22,15 @@ describe("readBody", () => {
   test("body: a declared length beyond the bound is refused before it is read", async () => {
     const big = request("x", { "content-length": "11" });
 
-    expect(await rejection(readBody(big, 10))).toMatchObject({ code: "request_too_large" });
+    expect(await rejection(readBody(big, { maxBytes: 10 }))).toMatchObject({
+      code: "request_too_large",
+    });
   });
 
   test("body: a body of unknown length is refused when it grows beyond the bound", async () => {
-    expect(await rejection(readBody(request(streamed("12345", "678901")), 10))).toMatchObject({
+    expect(
+      await rejection(readBody(request(streamed("12345", "678901")), { maxBytes: 10 })),
+    ).toMatchObject({
       code: "request_too_large",
     });
   });
@@ -37,11 +41,13 @@ describe("readBody", () => {
       "transfer-encoding": "chunked",
     });
 
-    expect(await rejection(readBody(lying, 10))).toMatchObject({ code: "request_too_large" });
+    expect(await rejection(readBody(lying, { maxBytes: 10 }))).toMatchObject({
+      code: "request_too_large",
+    });
   });
 
   test("body: chunks are joined", async () => {
-    const bytes = await readBody(request(streamed("12", "345")), 5);
+    const bytes = await readBody(request(streamed("12", "345")), { maxBytes: 5 });
 
     expect(new TextDecoder().decode(bytes)).toBe("12345");
   });

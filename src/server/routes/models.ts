@@ -15,9 +15,6 @@ import type { AppEnv } from "../deps.ts";
 import { progressResponse } from "../progress-response.ts";
 import { parseBody, parseOptionalBody } from "../request-body.ts";
 
-/** Names and paths. Bytes. */
-const MAX_BODY_BYTES = 1024 * 1024;
-
 export interface ModelRoutesDeps {
   readonly store: Store;
   /** Whether a worker serves the model with this digest; never unless given. */
@@ -72,14 +69,14 @@ async function packageFiles(c: RouteContext, store: Store): Promise<Response> {
       hint: "Package with `tug package` on the machine itself, or send an archive to `/models/load`.",
     });
   }
-  const { value } = await parseBody(c.req.raw, PACKAGE_REQUEST, MAX_BODY_BYTES);
+  const { value } = await parseBody(c.req.raw, PACKAGE_REQUEST);
   const request: PackageRequest = value;
   return progressResponse(c.req.raw.signal, (options) => packageModel(store, request, options));
 }
 
 /** Docker Model Runner pulls here. */
 async function create(c: RouteContext, store: Store): Promise<Response> {
-  const { value } = await parseBody(c.req.raw, CREATE_REQUEST, MAX_BODY_BYTES);
+  const { value } = await parseBody(c.req.raw, CREATE_REQUEST);
   const reference = formatReference(parseReference(value.from));
   if (!isBuiltin(value.from)) {
     throw new AppError(

@@ -8,7 +8,8 @@ import type { Model } from "../../api/models.ts";
 import type { Mode } from "../../runtime/backend.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
 import { proxyToWorker } from "../proxy.ts";
-import { parseBody } from "../request-body.ts";
+import { BodyBudget } from "../body-budget.ts";
+import { MAX_INFERENCE_BODY_BYTES, parseBody } from "../request-body.ts";
 import {
   requireBackend,
   requireRuntime,
@@ -38,10 +39,11 @@ interface OpenaiModel {
 
 export function openaiRoutes(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
+  const bodies = new BodyBudget();
   for (const prefix of PREFIXES) {
     for (const { path, mode } of INFERENCE) {
       const enginePath = `/v1${path}`;
-      app.post(`${prefix}${path}`, (c) => infer(c, deps, { enginePath, mode }));
+      app.post(`${prefix}${path}`, (c) => infer(c, deps, { enginePath, mode, bodies }));
     }
     app.get(`${prefix}/models`, async (c) => {
       await checkEngine(c);
@@ -58,14 +60,23 @@ export function openaiRoutes(deps: AppDeps): Hono<AppEnv> {
 
 // --- internal ---
 
+interface InferenceRoute {
+  readonly enginePath: string;
+  readonly mode: Mode;
+  readonly bodies: BodyBudget;
+}
+
 async function infer(
   c: Context<AppEnv>,
   deps: AppDeps,
-  { enginePath, mode }: { readonly enginePath: string; readonly mode: Mode },
+  { enginePath, mode, bodies }: InferenceRoute,
 ): Promise<Response> {
   const request = c.req.raw;
   const backend = await checkEngine(c);
-  const { value: body, bytes } = await parseBody(request, InferenceBody);
+  // Until the answer begins: then the engine has the body.
+  using room = bodies.open();
+  const limits = { maxBytes: MAX_INFERENCE_BODY_BYTES, take: room.take };
+  const { value: body, bytes } = await parseBody(request, InferenceBody, limits);
   const runtime = requireRuntime(deps);
   const lease = await runtime.acquire({
     model: await deps.resolve(body.model, { trusted: c.env?.trusted === true }),
@@ -82,7 +93,7 @@ async function infer(
   const query = request.url.indexOf("?");
   const path = query < 0 ? enginePath : enginePath + request.url.slice(query);
   const { method, headers, signal } = request;
-  return proxyToWorker({ method, path, headers, body: bytes, signal }, lease);
+  return await proxyToWorker({ method, path, headers, body: bytes, signal }, lease);
 }
 
 /** @returns the engine that the path names @throws backend_not_found */
