@@ -288,8 +288,9 @@ class Chat {
   }
 
   async #onSave(name: string): Promise<void> {
-    await saveChat(this.#options.chatsDirectory, name, this.#session);
-    this.#say(`Saved chat \`${name}\`.`);
+    const kept = await saveChat(this.#options.chatsDirectory, name, this.#session);
+    const before = kept === undefined ? "" : ` The one before is in ${kept}`;
+    this.#say(`Saved chat \`${name}\`.${before}`);
   }
 
   async #onLoad(name: string | undefined): Promise<void> {

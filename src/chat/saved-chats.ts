@@ -18,8 +18,15 @@ export interface SavedChat {
   readonly turns: readonly Turn[];
 }
 
-/** @param name as `/save` accepts it: no path separators */
-export async function saveChat(directory: string, name: string, session: Session): Promise<void> {
+/**
+ * @param name as `/save` accepts it: no path separators
+ * @returns where a chat that had this name is now, or undefined if there was none
+ */
+export async function saveChat(
+  directory: string,
+  name: string,
+  session: Session,
+): Promise<string | undefined> {
   const { system, parameters } = session.settings;
   const { model, turns } = session;
   const chat = { version: VERSION, model, system: system ?? null, parameters, turns };
@@ -28,7 +35,10 @@ export async function saveChat(directory: string, name: string, session: Session
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
     await writeFile(temporary, `${JSON.stringify(chat, null, 2)}\n`, { mode: 0o600 });
+    const kept = (await Bun.file(path).exists()) ? `${path}~` : undefined;
+    if (kept !== undefined) await rename(path, kept);
     await rename(temporary, path);
+    return kept;
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {});
     throw new AppError("internal", `cannot save chat \`${name}\`: ${(cause as Error).message}`, {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { readdir, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { listChats, loadChat, saveChat } from "../../src/chat/saved-chats.ts";
 import { addTurn, createSession, setParameter, type Session } from "../../src/chat/session.ts";
@@ -27,6 +27,17 @@ describe("saved chats", () => {
     });
     expect(await listChats(chats)).toEqual(["a", "b é"]);
     expect(await readdir(chats)).toHaveLength(2);
+  });
+
+  test("saved chats: saving under a name that is taken keeps the one before", async () => {
+    await using directory = await tempDir();
+    await saveChat(directory.path, "a", session());
+
+    const kept = await saveChat(directory.path, "a", createSession("other"));
+
+    expect((await loadChat(directory.path, "a")).model).toBe("other");
+    expect(JSON.parse(await readFile(kept ?? "", "utf8"))).toMatchObject({ model: "m" });
+    expect(await listChats(directory.path)).toEqual(["a"]);
   });
 
   test("saved chats: an unknown name is not found", async () => {
