@@ -118,6 +118,13 @@ export function whyNotLinked(error: unknown): string {
     : `its file system does not link it (${code})`;
 }
 
+/** A full disk in words; anything else as it is. */
+export function writeFailure(error: unknown): unknown {
+  const code = errnoOf(error);
+  if (code !== "ENOSPC" && code !== "EDQUOT") return error;
+  return noSpace("no space is left on its disk", {}, error);
+}
+
 // --- internal ---
 
 interface Writable {
@@ -309,12 +316,6 @@ function readFailure(path: string, error: unknown): unknown {
     });
   }
   return error;
-}
-
-function writeFailure(error: unknown): unknown {
-  const code = errnoOf(error);
-  if (code !== "ENOSPC" && code !== "EDQUOT") return error;
-  return noSpace("no space is left on its disk", {}, error);
 }
 
 function noSpace(reason: string, details: Record<string, unknown>, cause?: unknown): AppError {

@@ -16,7 +16,7 @@ import { digestOf } from "../../src/oci/digest.ts";
 import { encodeCanonical } from "../../src/oci/manifest.ts";
 import { DOCKER_GGUF, OCI_MANIFEST } from "../../src/oci/media-types.ts";
 import { parseReference } from "../../src/oci/reference.ts";
-import { whyNotLinked } from "../../src/store/ingest.ts";
+import { whyNotLinked, writeFailure } from "../../src/store/ingest.ts";
 import { Store } from "../../src/store/store.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 import { failureOf } from "./failure-of.ts";
@@ -35,6 +35,21 @@ describe("whyNotLinked", () => {
     [undefined, "its file system does not link it"],
   ])("store: %s is said in words", (code, words) => {
     expect(whyNotLinked(Object.assign(new Error("no"), { code }))).toBe(words);
+  });
+});
+
+describe("writeFailure", () => {
+  test.each(["ENOSPC", "EDQUOT"])("store: %s is a full disk", (code) => {
+    expect(writeFailure(Object.assign(new Error("no"), { code }))).toMatchObject({
+      code: "insufficient_storage",
+      hint: expect.stringContaining("space"),
+    });
+  });
+
+  test("store: any other failure stays as it is", () => {
+    const error = Object.assign(new Error("no"), { code: "EIO" });
+
+    expect(writeFailure(error)).toBe(error);
   });
 });
 
