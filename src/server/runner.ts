@@ -3,6 +3,7 @@ import type { RunnerInfo } from "../api/engines.ts";
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import { pause } from "../pause.ts";
+import { type Clock, systemClock } from "../runtime/clock.ts";
 import { VERSION } from "../version.ts";
 import { followFile } from "./follow-file.ts";
 import type { Listening } from "./listen.ts";
@@ -25,6 +26,7 @@ export interface RunningRunnerDeps {
   /** Where its stderr goes; undefined for one that runs at a terminal. */
   readonly logFile?: string;
   readonly idleExitMs: number | null;
+  readonly clock?: Clock;
 }
 
 export class RunningRunner implements RunnerControl {
@@ -33,13 +35,15 @@ export class RunningRunner implements RunnerControl {
   readonly #startedAt = new Date();
   readonly #finish: () => void;
   #listening: Listening | undefined;
-  #idleTimer: NodeJS.Timeout | undefined;
+  #idleTimer: Disposable | undefined;
+  readonly #clock: Clock;
   readonly #followers = new AbortController();
   #stopping = false;
   #forced = false;
 
   constructor(deps: RunningRunnerDeps) {
     this.#deps = deps;
+    this.#clock = deps.clock ?? systemClock;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.closed = promise;
     this.#finish = resolve;
@@ -76,7 +80,7 @@ export class RunningRunner implements RunnerControl {
     if (this.#stopping && !force) return;
     this.#stopping = true;
     this.#forced ||= force;
-    clearTimeout(this.#idleTimer);
+    this.#idleTimer?.[Symbol.dispose]();
     log.info(`runner: stopping force=${force}`);
     void this.#close(force ? 0 : DRAIN_MS);
   }
@@ -121,18 +125,16 @@ export class RunningRunner implements RunnerControl {
   }
 
   #watchIdleness(isIdle: boolean): void {
-    clearTimeout(this.#idleTimer);
+    this.#idleTimer?.[Symbol.dispose]();
     // What the last answers left behind goes now: nothing collects it while nothing happens.
     if (isIdle) Bun.gc(true);
     const { idleExitMs } = this.#deps;
     if (!isIdle || idleExitMs === null || idleExitMs < 0 || this.#stopping) return;
-    this.#idleTimer = setTimeout(
-      () => {
-        // No worker, but somebody is still served: an installation, a long export.
-        if (this.#isServing()) return this.#watchIdleness(true);
-        return this.stop({ force: false });
-      },
-      Math.min(idleExitMs, MAX_TIMER_MS),
-    );
+    const delayMs = Math.min(idleExitMs, MAX_TIMER_MS);
+    this.#idleTimer = this.#clock.setTimer(delayMs, () => {
+      // No worker, but somebody is still served: an installation, a long export.
+      if (this.#isServing()) return this.#watchIdleness(true);
+      return this.stop({ force: false });
+    });
   }
 }

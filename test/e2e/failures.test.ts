@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PEBBLE } from "../helpers/pebble.ts";
 import { type CliResult, runCli } from "../helpers/run-cli.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
-import { type TugHome, tugHome } from "../helpers/tug-home.ts";
+import { type TugHome, sharedTugHome } from "../helpers/tug-home.ts";
 
 setDefaultTimeout(60_000);
 
@@ -58,16 +58,10 @@ describe("`--json`", () => {
 });
 
 describe("models that cannot be run", () => {
-  let home: TugHome;
-  beforeAll(async () => {
-    home = await tugHome({ engine: true });
-  }, 240_000);
-  afterAll(async () => {
-    await home[Symbol.asyncDispose]();
-  });
+  const home = sharedTugHome();
 
   test("a model there is not is named", async () => {
-    const result = await home.tug(["run", "me/absent", "hi"]);
+    const result = await home().tug(["run", "me/absent", "hi"]);
 
     expect(result).toMatchObject({ exitCode: 1, stdout: "" });
     expect(result.stderr).toContain("me/absent");
@@ -83,30 +77,30 @@ describe("models that cannot be run", () => {
     await using directory = await tempDir();
     const file = join(directory.path, "broken.gguf");
     await writeFile(file, damage(Buffer.from(await Bun.file(PEBBLE).bytes())));
-    await home.tug(["run", "pebble", "hi"]);
-    const before = await pidOf(home);
+    await home().tug(["run", "pebble", "hi"]);
+    const before = await pidOf(home());
 
-    const broken = await home.tug(["run", file, "hi"]);
-    const fine = await home.tug(["run", "pebble", "hi"]);
+    const broken = await home().tug(["run", file, "hi"]);
+    const fine = await home().tug(["run", "pebble", "hi"]);
 
     expect(broken).toMatchObject({ exitCode: 1, stdout: "" });
     expect(complaints(broken)).toHaveLength(1);
     expect(broken.stderr).not.toMatch(/^\s+at /m);
     expect(fine).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("Pebble") });
-    expect(await pidOf(home)).toBe(before);
+    expect(await pidOf(home())).toBe(before);
   });
 
   test("a file that is no model is not packaged, and the store stays as it was", async () => {
     await using directory = await tempDir();
     const file = join(directory.path, "notes.gguf");
     await writeFile(file, "this is no model\n");
-    const before = await home.tug(["list", "--json"]);
+    const before = await home().tug(["list", "--json"]);
 
-    const result = await home.tug(["package", "--gguf", file, "me/notes"]);
+    const result = await home().tug(["package", "--gguf", file, "me/notes"]);
 
     expect(result.exitCode).toBe(1);
     expect(result.stderr).toContain("notes.gguf");
-    expect((await home.tug(["list", "--json"])).stdout).toBe(before.stdout);
+    expect((await home().tug(["list", "--json"])).stdout).toBe(before.stdout);
   });
 });
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { testIf } from "../helpers/test-if.ts";
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, utimes, writeFile } from "node:fs/promises";
@@ -7,33 +7,27 @@ import type { DiskUsage, Model, ModelDetails } from "../../src/api/models.ts";
 import { runnersOf } from "../helpers/processes.ts";
 import { FIRST_SHARD, PEBBLE, QUESTION } from "../helpers/pebble.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
-import { type TugHome, tugHome } from "../helpers/tug-home.ts";
+import { type TugHome, sharedTugHome, tugHome } from "../helpers/tug-home.ts";
 
 setDefaultTimeout(60_000);
 
 const SKOPEO = Bun.which("skopeo");
 
 describe("a model of one's own answers", () => {
-  let home: TugHome;
-  beforeAll(async () => {
-    home = await tugHome({ engine: true });
-  }, 240_000);
-  afterAll(async () => {
-    await home[Symbol.asyncDispose]();
-  });
+  const home = sharedTugHome();
 
   test("packaged from one file", async () => {
-    const packaged = await home.tug(["package", "--gguf", PEBBLE, "me/whole"]);
-    const answer = await home.tug(["run", "me/whole", QUESTION, "--temperature", "0"]);
+    const packaged = await home().tug(["package", "--gguf", PEBBLE, "me/whole"]);
+    const answer = await home().tug(["run", "me/whole", QUESTION, "--temperature", "0"]);
 
     expect(packaged).toMatchObject({ exitCode: 0 });
     expect(answer).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("Paris") });
   });
 
   test("packaged from three shards, with all three in it", async () => {
-    const packaged = await home.tug(["package", "--gguf", FIRST_SHARD, "me/shards"]);
-    const { stdout } = await home.tug(["inspect", "me/shards"]);
-    const answer = await home.tug(["run", "me/shards", QUESTION, "--temperature", "0"]);
+    const packaged = await home().tug(["package", "--gguf", FIRST_SHARD, "me/shards"]);
+    const { stdout } = await home().tug(["inspect", "me/shards"]);
+    const answer = await home().tug(["run", "me/shards", QUESTION, "--temperature", "0"]);
 
     expect(packaged).toMatchObject({ exitCode: 0 });
     const weights = (JSON.parse(stdout) as ModelDetails).layers.filter(({ media_type: type }) =>
@@ -49,10 +43,10 @@ describe("a model of one's own answers", () => {
     await mkdir(folder);
     await copyFile(PEBBLE, join(folder, "größe 模型.gguf"));
 
-    const answer = await home.tug(["run", "./größe 模型.gguf", QUESTION, "--temperature", "0"], {
+    const answer = await home().tug(["run", "./größe 模型.gguf", QUESTION, "--temperature", "0"], {
       cwd: folder,
     });
-    const listed = await home.tug(["list", "--json"]);
+    const listed = await home().tug(["list", "--json"]);
 
     expect(answer).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("Paris") });
     expect(listed.stdout).not.toContain("größe");

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createServer } from "node:net";
@@ -7,7 +7,7 @@ import { describeIf } from "../helpers/test-if.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { CAN_LIST_PROCESSES, enginesOf, isAlive, runnersOf } from "../helpers/processes.ts";
 import type { CliResult } from "../helpers/run-cli.ts";
-import { type TugHome, tugHome } from "../helpers/tug-home.ts";
+import { type TugHome, sharedTugHome, tugHome } from "../helpers/tug-home.ts";
 
 setDefaultTimeout(60_000);
 
@@ -16,61 +16,55 @@ const AT_ONCE = 20;
 const ORPHAN_LIMIT_MS = 12_000;
 
 describeIf(CAN_LIST_PROCESSES, "processes cannot be listed here")("exactly one runner", () => {
-  let home: TugHome;
-  beforeAll(async () => {
-    home = await tugHome({ engine: true });
-  }, 240_000);
-  afterAll(async () => {
-    await home[Symbol.asyncDispose]();
-  });
+  const home = sharedTugHome();
 
   test("twenty commands at once start one runner and one worker, and all are answered", async () => {
-    const answers = await askAtOnce(home);
+    const answers = await askAtOnce(home());
 
     expect(answers.filter(isAnswered)).toHaveLength(AT_ONCE);
-    expect(await runnersOf(home.path)).toHaveLength(1);
-    expect(await enginesOf(home.path)).toHaveLength(1);
-    expect(await workers(home)).toHaveLength(1);
+    expect(await runnersOf(home().path)).toHaveLength(1);
+    expect(await enginesOf(home().path)).toHaveLength(1);
+    expect(await workers(home())).toHaveLength(1);
   });
 
   test("the same after the runner was killed and its socket stayed behind", async () => {
-    const [runner] = await runnersOf(home.path);
+    const [runner] = await runnersOf(home().path);
     process.kill(runner?.pid ?? 0, "SIGKILL");
     await eventually(async () => !(await isAlive(runner?.pid ?? 0)));
-    const socketStayed = existsSync(join(home.path, "run", "runner.sock"));
+    const socketStayed = existsSync(join(home().path, "run", "runner.sock"));
 
-    const answers = await askAtOnce(home);
+    const answers = await askAtOnce(home());
 
     expect(socketStayed).toBe(true);
     expect(answers.filter(isAnswered)).toHaveLength(AT_ONCE);
-    const runners = await runnersOf(home.path);
+    const runners = await runnersOf(home().path);
     expect(runners).toHaveLength(1);
     expect(runners[0]?.pid).not.toBe(runner?.pid);
-    expect(await enginesOf(home.path)).toHaveLength(1);
-    expect(await workers(home)).toHaveLength(1);
+    expect(await enginesOf(home().path)).toHaveLength(1);
+    expect(await workers(home())).toHaveLength(1);
   });
 
   test("an engine does not outlive a killed runner", async () => {
-    const [runner] = await runnersOf(home.path);
-    const before = await enginesOf(home.path);
+    const [runner] = await runnersOf(home().path);
+    const before = await enginesOf(home().path);
 
     process.kill(runner?.pid ?? 0, "SIGKILL");
 
     expect(before).toHaveLength(1);
-    await eventually(async () => (await enginesOf(home.path)).length === 0, ORPHAN_LIMIT_MS);
+    await eventually(async () => (await enginesOf(home().path)).length === 0, ORPHAN_LIMIT_MS);
   });
 
   test("stopping it leaves nothing behind", async () => {
-    await home.tug(["run", "pebble", "hi"]);
-    const before = [await runnersOf(home.path), await enginesOf(home.path)];
+    await home().tug(["run", "pebble", "hi"]);
+    const before = [await runnersOf(home().path), await enginesOf(home().path)];
 
-    const stopped = await home.tug(["stop-runner"]);
+    const stopped = await home().tug(["stop-runner"]);
 
     expect(before.map(({ length }) => length)).toEqual([1, 1]);
     expect(stopped.exitCode).toBe(0);
-    expect((await home.tug(["status"])).exitCode).toBe(1);
-    await eventually(async () => (await runnersOf(home.path)).length === 0);
-    expect(await enginesOf(home.path)).toEqual([]);
+    expect((await home().tug(["status"])).exitCode).toBe(1);
+    await eventually(async () => (await runnersOf(home().path)).length === 0);
+    expect(await enginesOf(home().path)).toEqual([]);
   });
 });
 

@@ -1,3 +1,4 @@
+import { afterAll, beforeAll } from "bun:test";
 import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ROOT } from "../../scripts/compile/freshness.ts";
@@ -18,6 +19,8 @@ export interface TugHome extends AsyncDisposable {
   tug(args: readonly string[], options?: RunOptions): Promise<CliResult>;
 }
 
+/** The first test that needs an engine waits for its installation and the compilation before it. */
+const SETUP_TIMEOUT_MS = 240_000;
 /** Fetching an engine over a slow line; here it takes seconds. */
 const INSTALL_TIMEOUT_MS = 180_000;
 const STOP_TIMEOUT_MS = 20_000;
@@ -53,6 +56,21 @@ export async function tugHome(
       await killAll(await processesNaming(path));
       await directory[Symbol.asyncDispose]();
     },
+  };
+}
+
+/** One home with an engine for all tests of a `describe`; the function gives it once they run. */
+export function sharedTugHome(): () => TugHome {
+  let home: TugHome | undefined;
+  beforeAll(async () => {
+    home = await tugHome({ engine: true });
+  }, SETUP_TIMEOUT_MS);
+  afterAll(async () => {
+    await home?.[Symbol.asyncDispose]();
+  });
+  return () => {
+    if (home === undefined) throw new Error("the home is there once the tests run");
+    return home;
   };
 }
 

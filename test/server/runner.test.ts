@@ -1,10 +1,12 @@
 import { describe, expect, test } from "bun:test";
+import { FakeClock } from "../fakes/clock.ts";
 import type { Listening } from "../../src/server/listen.ts";
 import { RunningRunner } from "../../src/server/runner.ts";
 
 interface Rig {
   readonly runner: RunningRunner;
   readonly calls: string[];
+  readonly clock: FakeClock;
   readonly setIdle: (isIdle: boolean) => void;
   pending: number;
 }
@@ -13,6 +15,7 @@ function rig(options: { idleExitMs: number | null; busy?: boolean }): Rig {
   const calls: string[] = [];
   const listeners: ((idle: boolean) => void)[] = [];
   const state = { pending: 0 };
+  const clock = new FakeClock();
   const runner = new RunningRunner({
     supervisor: {
       busy: options.busy ?? false,
@@ -28,6 +31,7 @@ function rig(options: { idleExitMs: number | null; busy?: boolean }): Rig {
     installer: { list: () => Promise.resolve([]) },
     logFile: "/nonexistent",
     idleExitMs: options.idleExitMs,
+    clock,
   });
   const listening: Listening = {
     endpoint: "http://127.0.0.1:1",
@@ -43,6 +47,7 @@ function rig(options: { idleExitMs: number | null; busy?: boolean }): Rig {
   return {
     runner,
     calls,
+    clock,
     setIdle: (isIdle) => listeners.forEach((listener) => listener(isIdle)),
     get pending() {
       return state.pending;
@@ -55,19 +60,24 @@ function rig(options: { idleExitMs: number | null; busy?: boolean }): Rig {
 
 describe("RunningRunner", () => {
   test("leaves when it has been idle for long enough, engines first, doors last", async () => {
-    const { runner, calls } = rig({ idleExitMs: 20 });
+    const { runner, calls, clock } = rig({ idleExitMs: 1000 });
+    clock.advance(999);
+    const before = [...calls];
 
+    clock.advance(1);
     await runner.closed;
 
+    expect(before).toEqual([]);
     expect(calls).toEqual(["close 60000", "unlisten"]);
   });
 
   test("stays while a worker is loaded, and leaves after it", async () => {
-    const { runner, calls, setIdle } = rig({ idleExitMs: 20, busy: true });
-    await Bun.sleep(60); // three times the bound: it would have left
+    const { runner, calls, clock, setIdle } = rig({ idleExitMs: 1000, busy: true });
+    clock.advance(5000);
     const whileBusy = [...calls];
 
     setIdle(true);
+    clock.advance(1000);
     await runner.closed;
 
     expect(whileBusy).toEqual([]);
@@ -75,15 +85,31 @@ describe("RunningRunner", () => {
   });
 
   test("stays while a request is served without a worker", async () => {
-    const it = rig({ idleExitMs: 20 });
+    const it = rig({ idleExitMs: 1000 });
     it.pending = 1;
-    await Bun.sleep(60); // three times the bound: it would have left
+    it.clock.advance(1000);
     const whileServing = [...it.calls];
 
     it.pending = 0;
+    it.clock.advance(1000);
     await it.runner.closed;
 
     expect(whileServing).toEqual([]);
+  });
+
+  test("waits for ever if it was started by a person, and holds no timer", () => {
+    expect(rig({ idleExitMs: null }).clock.pending).toBe(0);
+  });
+
+  test("leaves after 24 days at the latest: a longer timer would fire at once", async () => {
+    const { runner, calls, clock } = rig({ idleExitMs: 30 * 86_400_000 });
+    clock.advance(20 * 86_400_000);
+    const before = [...calls];
+
+    clock.advance(5 * 86_400_000);
+    await runner.closed;
+
+    expect(before).toEqual([]);
   });
 
   test("a patient stop can be cut short, and a stop comes once", async () => {
