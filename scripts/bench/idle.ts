@@ -1,5 +1,5 @@
 /** What a runner costs that does nothing. Linux only: it reads /proc. */
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import type { BenchResult } from "./report.ts";
 import { startServe } from "./serve.ts";
 
@@ -13,9 +13,10 @@ export async function benchIdle(): Promise<BenchResult> {
   if (process.platform !== "linux") throw new Error("the idle benchmark reads /proc: Linux only");
   await using runner = await startServe();
   await Bun.sleep(SETTLING_MS);
-  const before = await cpuTicks(runner.pid);
+  const [before, beforeMs] = [await cpuTicks(runner.pid), await cpuMs(runner.pid)];
   await Bun.sleep(WATCHED_MS);
   const ticks = (await cpuTicks(runner.pid)) - before;
+  const usedMs = (await cpuMs(runner.pid)) - beforeMs;
   const anonymous = await statusBytes(runner.pid, "RssAnon");
   const resident = await statusBytes(runner.pid, "VmRSS");
   const seconds = WATCHED_MS / 1000;
@@ -25,6 +26,7 @@ export async function benchIdle(): Promise<BenchResult> {
     table: [
       ["`tug serve`, nothing loaded", `over ${seconds} s, ${SETTLING_MS / 1000} s after its start`],
       ["processor time", `${ticks} ticks`],
+      ["the same, counted by the scheduler", `${usedMs.toFixed(2)} ms`],
       ["memory of its own (RssAnon)", megabytes(anonymous)],
       ["memory, shared included (VmRSS)", megabytes(resident)],
     ],
@@ -45,6 +47,19 @@ async function cpuTicks(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, "utf8");
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return Number(fields[11]) + Number(fields[12]);
+}
+
+/**
+ * Milliseconds that the threads alive have run, to the nanosecond. A tick is 10 of them and adds up since the start, so that
+ * one may fall due in a window in which next to nothing ran.
+ */
+async function cpuMs(pid: number): Promise<number> {
+  let total = 0;
+  for (const thread of await readdir(`/proc/${pid}/task`)) {
+    const text = await readFile(`/proc/${pid}/task/${thread}/schedstat`, "utf8");
+    total += Number(text.split(" ")[0]) / 1e6;
+  }
+  return total;
 }
 
 async function statusBytes(pid: number, key: string): Promise<number> {
