@@ -33,12 +33,26 @@ export interface Config {
   readonly apiKey: Setting<string>;
   /** Browser origins allowed besides those of loopback. */
   readonly origins: Setting<readonly string[]>;
+  /** PEM file of certificate authorities trusted besides the system's; empty: none. */
+  readonly caBundle: Setting<string>;
+  /** Registries (`host[:port]`, `*` for all) over plain http or with any certificate. */
+  readonly insecureRegistries: Setting<readonly string[]>;
+  /** `[registry=]URL`: base URLs asked before the registry, which is Docker Hub unless named. */
+  readonly registryMirrors: Setting<readonly string[]>;
+  /** Connections of one pull. */
+  readonly connections: Setting<number>;
+  /** Bytes a second that pulls may take; 0: no limit. */
+  readonly limitRate: Setting<number>;
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
 
 /** A request waits in memory with its body; 512 is more than any person makes and small enough to hold. */
 const DEFAULT_QUEUE_LIMIT = 512;
+
+/** Enough to fill a line on which each connection is throttled; registries refuse clients with many more. */
+const DEFAULT_CONNECTIONS = 8;
+const MAX_CONNECTIONS = 64;
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -85,6 +99,31 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
   logLevel: { env: ["TUG_LOG", "LOG_LEVEL"], key: "log", fallback: "info", parse: parseLogLevel },
   apiKey: { env: ["TUG_API_KEY"], key: "api_key", fallback: "", parse: parseApiKey },
   origins: { env: ["TUG_ORIGINS", "DMR_ORIGINS"], key: "origins", fallback: [], parse: parseList },
+  caBundle: {
+    env: ["TUG_CA_BUNDLE", "SSL_CERT_FILE"],
+    key: "ca_bundle",
+    fallback: "",
+    parse: String,
+  },
+  insecureRegistries: {
+    env: ["TUG_INSECURE_REGISTRIES", "INSECURE_REGISTRY"],
+    key: "insecure_registries",
+    fallback: [],
+    parse: parseInsecure,
+  },
+  registryMirrors: {
+    env: ["TUG_REGISTRY_MIRRORS", "MODEL_RUNNER_REGISTRY_MIRRORS"],
+    key: "registry_mirrors",
+    fallback: [],
+    parse: parseList,
+  },
+  connections: {
+    env: ["TUG_CONNECTIONS"],
+    key: "connections",
+    fallback: DEFAULT_CONNECTIONS,
+    parse: parseConnections,
+  },
+  limitRate: { env: ["TUG_LIMIT_RATE"], key: "limit_rate", fallback: 0, parse: parseRate },
 };
 
 /**
@@ -145,7 +184,36 @@ export function parsePort(text: string): number {
   return port;
 }
 
+/** `10M`, `1.5MiB`, `800KB` or a number of bytes, a second; 0 is no limit. @throws usage */
+export function parseRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(?:([KMG])(i?)B?|B)?(?:\/s)?$/i.exec(text.trim());
+  if (match === null) {
+    throw new AppError("usage", `\`${text}\` is not a rate`, {
+      hint: "Write bytes a second as `10MB`, `512KiB` or `0` for no limit.",
+    });
+  }
+  const [, number, unit, binary] = match;
+  const exponent = unit === undefined ? 0 : "KMG".indexOf(unit.toUpperCase()) + 1;
+  return Math.round(Number(number) * (binary ? 1024 : 1000) ** exponent);
+}
+
+/** @throws usage */
+export function parseConnections(text: string): number {
+  const number = /^\d{1,3}$/.test(text.trim()) ? Number(text) : 0;
+  if (number >= 1 && number <= MAX_CONNECTIONS) return number;
+  throw new AppError("usage", `\`${text}\` is not a number of connections`, {
+    hint: `Give a whole number from 1 to ${MAX_CONNECTIONS}.`,
+  });
+}
+
 // --- internal ---
+
+/** Docker Model Runner's variable is true or false, for all registries. */
+function parseInsecure(text: string): readonly string[] {
+  if (/^(1|true|yes|on)$/i.test(text.trim())) return ["*"];
+  if (/^(0|false|no|off)$/i.test(text.trim())) return [];
+  return parseList(text);
+}
 
 function resolveSetting<T>(
   definition: Definition<T>,
@@ -185,6 +253,7 @@ function readConfigFile(path: string): Readonly<Record<string, unknown>> {
   } catch (error) {
     if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return {};
     throw new AppError("usage", `cannot read \`${path}\`: ${(error as Error).message}`, {
+      hint: "Make it readable, or set HOME or TUG_HOME to a directory of your own.",
       cause: error,
     });
   }

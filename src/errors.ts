@@ -22,6 +22,7 @@ export const ERROR_CODES = {
   request_too_large: { exit: 1, status: 413 },
   unsupported_model: { exit: 1, status: 422 },
   queue_full: { exit: 1, status: 429 },
+  too_many_requests: { exit: 1, status: 429 },
   cancelled: { exit: 130, status: 499 },
   internal: { exit: 1, status: 500 },
   not_supported: { exit: 1, status: 501 },
@@ -32,6 +33,7 @@ export const ERROR_CODES = {
   insufficient_memory: { exit: 1, status: 503 },
   shutting_down: { exit: 1, status: 503 },
   runner_unreachable: { exit: 1, status: 503 },
+  offline: { exit: 1, status: 503 },
   timed_out: { exit: 1, status: 504 },
   insufficient_storage: { exit: 1, status: 507 },
 } as const satisfies Record<string, { exit: 0 | 1 | 2 | 130; status: number }>;

@@ -1,7 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadConfig, parseBaseUrl, parseDuration, parsePort } from "../src/config.ts";
+import {
+  loadConfig,
+  parseBaseUrl,
+  parseConnections,
+  parseDuration,
+  parsePort,
+  parseRate,
+} from "../src/config.ts";
 import { tempDir } from "./helpers/temp-dir.ts";
 
 describe("loadConfig", () => {
@@ -84,5 +91,41 @@ describe("addresses", () => {
 
   test.each(["-1", "65536", "", "12a"])("parsePort refuses %p", (text) => {
     expect(() => parsePort(text)).toThrow("is not a port");
+  });
+});
+
+describe("parseRate", () => {
+  test.each([
+    ["0", 0],
+    ["1500", 1500],
+    ["10MB", 10_000_000],
+    ["1.5MiB", 1_572_864],
+    ["512k", 512_000],
+    ["2 GiB/s", 2_147_483_648],
+  ])("reads %p", (text, bytes) => {
+    expect(parseRate(text)).toBe(bytes);
+  });
+
+  test.each(["", "fast", "-1", "10TB", "10 M B", "1e9"])("refuses %p", (text) => {
+    expect(() => parseRate(text)).toThrow("is not a rate");
+  });
+});
+
+describe("parseConnections", () => {
+  test("from 1 to 64", () => {
+    expect(parseConnections("64")).toBe(64);
+    for (const text of ["0", "65", "-1", "8.5", "many"])
+      expect(() => parseConnections(text)).toThrow("is not a number of connections");
+  });
+});
+
+describe("insecure registries", () => {
+  test.each([
+    ["true", ["*"]],
+    ["false", []],
+    ["a.example:5000, b.example", ["a.example:5000", "b.example"]],
+  ])("%p", (text, expected) => {
+    const { insecureRegistries } = loadConfig("/nonexistent", { INSECURE_REGISTRY: text });
+    expect(insecureRegistries.value).toEqual(expected);
   });
 });
