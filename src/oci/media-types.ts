@@ -28,6 +28,9 @@ export const DOCKER_MMPROJ = "application/vnd.docker.ai.mmproj";
 export const DOCKER_CHAT_TEMPLATE = "application/vnd.docker.ai.chat.template.jinja";
 export const DOCKER_LICENSE = "application/vnd.docker.ai.license";
 export const DOCKER_MODEL_FILE = "application/vnd.docker.ai.model.file";
+/** Written by older packagers only: a tar of config and tokenizer files, and one of a directory. */
+export const DOCKER_VLLM_CONFIG_TAR = "application/vnd.docker.ai.vllm.config.tar";
+export const DOCKER_DIR_TAR = "application/vnd.docker.ai.dir.tar";
 
 export const MODELPACK_WEIGHT = "application/vnd.cncf.model.weight.v1.raw";
 export const MODELPACK_WEIGHT_CONFIG = "application/vnd.cncf.model.weight.config.v1.raw";
@@ -89,6 +92,46 @@ export function isLicense(mediaType: string, path?: string): boolean {
   return mediaType === MODELPACK_DOC && /license|licence|copying|notice/.test(basename(path));
 }
 
+/** Whether a layer is a LoRA adapter. */
+export function isAdapter(mediaType: string): boolean {
+  return mediaType === DOCKER_GGUF_LORA;
+}
+
+/** Whether a layer is a tar archive of files, packed or not, instead of one file. */
+export function isArchive(mediaType: string): boolean {
+  return (
+    mediaType === DOCKER_VLLM_CONFIG_TAR || mediaType === DOCKER_DIR_TAR || PACKED.test(mediaType)
+  );
+}
+
+/** Whether the weights of a model may be in such an archive, and what belongs to them. */
+export function isWeightArchive(mediaType: string): boolean {
+  return mediaType === DOCKER_DIR_TAR || PACKED.exec(mediaType)?.[1] === "weight";
+}
+
+/** Whether such an archive is of things that no engine reads. */
+export function isExtraArchive(mediaType: string): boolean {
+  return /^(?:doc|code|dataset)$/.test(PACKED.exec(mediaType)?.[1] ?? "");
+}
+
+/**
+ * What the weights in an archive probably are, as far as can be said without unpacking it.
+ *
+ * @param path the layer's file path annotation: of the file in it, or of the archive
+ */
+export function archivedFormat(
+  mediaType: string,
+  path?: string,
+  configFormat?: string,
+): WeightFormat | undefined {
+  if (PACKED.exec(mediaType)?.[1] !== "weight") return undefined;
+  const named = configFormat?.toLowerCase();
+  if (isWeightFormat(named)) return named;
+  const name = basename(path).replace(/\.(?:tar|t?gz|tar\.gz|tar\.zstd?|zstd?)$/, "");
+  const extension = name.split(".").at(-1);
+  return isWeightFormat(extension) ? extension : undefined;
+}
+
 /** Whether files of such a model are laid out by their path annotations, not by their media types. */
 export function isLaidOutByPath(
   configMediaType: string,
@@ -102,6 +145,10 @@ export function isLaidOutByPath(
 }
 
 // --- internal ---
+
+/** ModelPack's archives. */
+const PACKED =
+  /^application\/vnd\.cncf\.model\.(weight|weight\.config|doc|code|dataset)\.v1\.tar(?:\+gzip|\+zstd)?$/;
 
 const WEIGHTS: Readonly<Record<string, WeightFormat>> = {
   [DOCKER_GGUF]: "gguf",

@@ -28,7 +28,7 @@ export interface ParseOptions {
 
 /**
  * Reads a name as people type it, as Docker Model Runner does: `pebble` is `docker.io/ai/pebble:latest`, `hf.co` is
- * `huggingface.co`, registry and repository are lower-cased, the tag keeps its case. Unlike there, a digest after a tag counts.
+ * `huggingface.co`, `ollama.com/x` is `registry.ollama.ai/library/x`, registry and repository are lower-cased, the tag keeps its case. Unlike there, a digest after a tag counts.
  *
  * ```
  * reference   := [registry "/"] component *("/" component) [":" [tag]] ["@" digest]
@@ -81,6 +81,27 @@ export function displayReference(text: string): string {
   return candidates.find((candidate) => canonicalOrUndefined(candidate) === canonical) ?? canonical;
 }
 
+/**
+ * A registry as references have it: lower case, Docker Hub's several hosts as `docker.io`. Its address will do, as Google's
+ * instructions for `docker login` have it. @throws invalid_reference
+ */
+export function parseRegistryHost(text: string): string {
+  const host = canonicalRegistry(bareHost(text));
+  if (REGISTRY.test(host)) return host;
+  throw new AppError("invalid_reference", `cannot use \`${shown(text)}\` as a registry`, {
+    hint: "Give a host with an optional port, such as `registry.example.com:5000`.",
+  });
+}
+
+/** Without scheme, slash and version of the API at the end; in lower case. */
+export function bareHost(text: string): string {
+  return text
+    .trim()
+    .toLowerCase()
+    .replace(/^https?:\/\//, "")
+    .replace(/\/(?:v[12]\/?)?$/, "");
+}
+
 /** Whether the text may be a model's digest: 12 or 64 lower-case hexadecimal digits, or `sha256:` and 12 to 64 of them. */
 export function looksLikeId(text: string): boolean {
   return /^(?:[0-9a-f]{12}|[0-9a-f]{64}|sha256:[0-9a-f]{12,64})$/.test(text);
@@ -97,6 +118,9 @@ const NAME_HINT =
 const TAG_HINT =
   "Use at most 128 letters, digits, `_`, `.` and `-`, and begin with none of the last two.";
 const HUB_HOSTS = new Set(["index.docker.io", "registry-1.docker.io", "docker.io"]);
+/** The Ollama library: where its pages and its registry are, and what a bare name is in. */
+const OLLAMA_REGISTRY = "registry.ollama.ai";
+const OLLAMA_NAMESPACE = "library";
 
 function refuseNonNames(text: string): void {
   if (text === "") throw invalid(text, "it is empty", NAME_HINT);
@@ -141,12 +165,21 @@ function splitRegistry(
   const isExplicit = /[.:]/.test(first) || first === "localhost";
   const registry = canonicalRegistry(isExplicit ? first : defaultRegistry.toLowerCase());
   const repository = isExplicit ? lower.slice(slash + 1) : lower;
-  const isBare = !repository.includes("/") && (!isExplicit || registry === DEFAULT_REGISTRY);
-  return { registry, repository: isBare ? `${DEFAULT_NAMESPACE}/${repository}` : repository };
+  return { registry, repository: withNamespace(repository, registry, isExplicit) };
+}
+
+/** Docker Hub and the Ollama library have namespaces for names without one; other registries take them as they are. */
+function withNamespace(repository: string, registry: string, isExplicit: boolean): string {
+  if (repository.includes("/")) return repository;
+  if (registry === OLLAMA_REGISTRY) return `${OLLAMA_NAMESPACE}/${repository}`;
+  return !isExplicit || registry === DEFAULT_REGISTRY
+    ? `${DEFAULT_NAMESPACE}/${repository}`
+    : repository;
 }
 
 function canonicalRegistry(host: string): string {
   if (HUB_HOSTS.has(host)) return DEFAULT_REGISTRY;
+  if (host === "ollama.com" || host === "ollama.ai") return OLLAMA_REGISTRY;
   return host === "hf.co" ? "huggingface.co" : host;
 }
 

@@ -71,3 +71,47 @@ describe("isLaidOutByPath", () => {
     },
   );
 });
+
+const packed = (kind: string, suffix: string): string =>
+  `application/vnd.cncf.model.${kind}.v1.tar${suffix}`;
+
+describe("archives", () => {
+  test.each([
+    [types.DOCKER_DIR_TAR, true, true, false],
+    [types.DOCKER_VLLM_CONFIG_TAR, true, false, false],
+    [packed("weight", ""), true, true, false],
+    [packed("weight", "+zstd"), true, true, false],
+    [packed("weight.config", "+gzip"), true, false, false],
+    [packed("dataset", ""), true, false, true],
+    [packed("weight", "+xz"), false, false, false],
+    [types.MODELPACK_WEIGHT, false, false, false],
+    [types.DOCKER_GGUF, false, false, false],
+  ])("media types: %s: archive %p, of weights %p, of extras %p", (...args) => {
+    const [mediaType, isArchive, isWeights, isExtra] = args;
+    expect([
+      types.isArchive(mediaType),
+      types.isWeightArchive(mediaType),
+      types.isExtraArchive(mediaType),
+    ]).toEqual([isArchive, isWeights, isExtra]);
+  });
+
+  test.each([
+    [packed("weight", "+gzip"), "q/m.gguf.tar.gz", undefined, "gguf"],
+    [packed("weight", ""), "m.safetensors", undefined, "safetensors"],
+    [packed("weight", ""), "weights.tar", undefined, undefined],
+    [packed("weight", ""), "m.gguf", "Safetensors", "safetensors"],
+    [packed("weight.config", ""), "m.gguf", "gguf", undefined],
+    [types.DOCKER_DIR_TAR, "m.gguf", "gguf", undefined],
+  ])("media types: %s at %p in a %p config is of %p", (...[mediaType, path, format, expected]) => {
+    const found: string | undefined = types.archivedFormat(mediaType, path, format);
+
+    expect(found).toBe(expected);
+  });
+
+  test("media types: only one is a LoRA", () => {
+    expect([types.isAdapter(types.DOCKER_GGUF_LORA), types.isAdapter(types.DOCKER_GGUF)]).toEqual([
+      true,
+      false,
+    ]);
+  });
+});

@@ -8,6 +8,7 @@ import {
   looksLikeId,
   parseReference,
   type Reference,
+  parseRegistryHost,
 } from "../../src/oci/reference.ts";
 
 const DIGEST = parseDigest(`sha256:${"0123456789abcdef".repeat(4)}`);
@@ -31,6 +32,9 @@ describe("parseReference", () => {
     ["127.0.0.1:5000/x", "127.0.0.1:5000/x:latest"],
     ["[::1]:5000/x", "[::1]:5000/x:latest"],
     ["hf.co/Org/M:Q8_0", "huggingface.co/org/m:Q8_0"],
+    ["ollama.com/llama3.2:1b", "registry.ollama.ai/library/llama3.2:1b"],
+    ["ollama.com/library/llama3.2", "registry.ollama.ai/library/llama3.2:latest"],
+    ["registry.ollama.ai/me/x", "registry.ollama.ai/me/x:latest"],
     ["smollm2.1", "docker.io/ai/smollm2.1:latest"],
     [`pebble@${DIGEST}`, `docker.io/ai/pebble@${DIGEST}`],
     [`pebble:V1@${DIGEST}`, `docker.io/ai/pebble:V1@${DIGEST}`],
@@ -146,3 +150,22 @@ function anyName(): fc.Arbitrary<string> {
     .tuple(registry, fc.array(component, { minLength: 1, maxLength: 3 }), tag)
     .map(([host, components, suffix]) => `${host}${components.join("/")}${suffix}`);
 }
+
+describe("parseRegistryHost", () => {
+  test.each([
+    ["ghcr.io", "ghcr.io"],
+    [" GHCR.io ", "ghcr.io"],
+    ["https://gcr.io", "gcr.io"],
+    ["https://registry.example.com:5000/v2/", "registry.example.com:5000"],
+    ["https://index.docker.io/v1/", "docker.io"],
+  ])("%s is %s", (text, host) => {
+    expect(parseRegistryHost(text)).toBe(host);
+  });
+
+  test.each(["", "https://", "ghcr.io/me", "me@ghcr.io", "ftp://ghcr.io", "ghcr.io?x", "a b"])(
+    "refuses %j",
+    (text) => {
+      expect(() => parseRegistryHost(text)).toThrow("as a registry");
+    },
+  );
+});
