@@ -1,7 +1,7 @@
 /**
- * Tar archives as streams: what models are exported to and imported from.
+ * Tar archives as streams.
  *
- * Written: ustar, with a PAX header for files over 8 GiB. Read: ustar, PAX paths and sizes, GNU long names and sizes.
+ * Written: ustar, with a PAX header for files over 8 GiB. Read: ustar, PAX paths, links and sizes, GNU long names and sizes.
  *
  * @see https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_06
  */
@@ -16,6 +16,8 @@ const MAX_USTAR_SIZE = 8 ** 11 - 1;
 const MAX_NAME = 100;
 /** PAX headers and long names; what exceeds this is no path. Bytes. */
 const MAX_EXTENSION = 64 * 1024;
+/** Zeros behind the end fill the last record of a tape; none of today's programs writes more than a few. Bytes. */
+const MAX_TRAILER = 16 * 1024 * 1024;
 
 export interface TarHeader {
   readonly name: string;
@@ -28,8 +30,20 @@ export interface TarEntry {
   /** With forward slashes, as written. */
   readonly name: string;
   readonly size: number;
-  readonly kind: "file" | "directory" | "other";
+  /** Links, hard or symbolic, are told from devices and the like. */
+  readonly kind: "file" | "directory" | "link" | "other";
+  /** Where a link leads, as written: a symbolic one from its own directory on, a hard one from the archive's root. */
+  readonly target: string;
+  readonly isHardLink: boolean;
+  /** Somebody may execute it. */
+  readonly isExecutable: boolean;
   readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** Chunks of an archive. */
+export interface TarSource extends AsyncIterable<Uint8Array> {
+  /** Passes over bytes that nobody wants, where that is cheaper than reading them. */
+  skip?(bytes: number): Promise<void>;
 }
 
 /** The blocks before an entry's body. Owner, times and modes are fixed, so that archives are reproducible. */
@@ -51,28 +65,31 @@ export function paddingOf(size: number): number {
 }
 
 /**
- * Reads an archive, entry by entry.
+ * Reads an archive, entry by entry, and then to the end of the chunks.
  *
- * @throws invalid_model_file where it is damaged or ends early
+ * @throws invalid_model_file where it is damaged, ends early or goes on behind its end
  */
-export async function* readTar(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
+export async function* readTar(chunks: TarSource): AsyncGenerator<TarEntry> {
   const source = new ByteSource(chunks);
   try {
     let extension: Extension = {};
-    for (;;) {
+    for (let isFirst = true; ; isFirst = false) {
       const block = await source.readUpTo(TAR_BLOCK);
-      if (block.every((byte) => byte === 0)) return;
+      if (isFirst && block.length === 0) throw damaged("it is empty");
+      if (isZero(block)) return await source.requireEnd();
       const header = decodeBlock(block);
       const read = await readExtension(source, header);
       if (read !== undefined) {
         extension = { ...extension, ...read };
         continue;
       }
-      const { name, size, kind } = { ...header, ...extension };
+      const { type, ...entry } = { ...header, ...extension };
       extension = {};
+      // A link may repeat the size of what it leads to; only files have bodies.
+      const size = WITHOUT_BODY.has(entry.kind) ? 0 : entry.size;
       const body = source.slice(size);
-      yield { name, size, kind, body };
-      await drain(body);
+      yield { ...entry, size, isHardLink: type === "1", body };
+      await body.discard();
       await source.skip(paddingOf(size));
     }
   } finally {
@@ -84,12 +101,25 @@ export async function* readTar(chunks: AsyncIterable<Uint8Array>): AsyncGenerato
 
 interface Extension {
   readonly name?: string;
+  readonly target?: string;
   readonly size?: number;
 }
+
+/** By type flag. */
+const KINDS: Readonly<Record<string, TarEntry["kind"]>> = {
+  "0": "file",
+  "1": "link",
+  "2": "link",
+  "5": "directory",
+  "7": "file",
+};
+
+const WITHOUT_BODY: ReadonlySet<TarEntry["kind"]> = new Set(["directory", "link"]);
 
 interface DecodedBlock extends Required<Extension> {
   readonly kind: TarEntry["kind"];
   readonly type: string;
+  readonly isExecutable: boolean;
 }
 
 function encodeBlock({ name, size, kind }: TarHeader, fileType: "0" | "x"): Uint8Array {
@@ -128,8 +158,18 @@ function decodeBlock(bytes: Uint8Array): DecodedBlock {
   const name = textAt(block, 0, MAX_NAME);
   const prefix = textAt(block, 257, 5) === "ustar" ? textAt(block, 345, 155) : "";
   const type = textAt(block, 156, 1) || "0";
-  const kind = type === "5" ? "directory" : type === "0" || type === "7" ? "file" : "other";
-  return { name: prefix === "" ? name : `${prefix}/${name}`, size: decodeSize(block), kind, type };
+  return {
+    name: prefix === "" ? name : `${prefix}/${name}`,
+    target: textAt(block, 157, MAX_NAME),
+    size: decodeSize(block),
+    kind: KINDS[type] ?? "other",
+    type,
+    isExecutable: (parseInt(textAt(block, 100, 8), 8) & 0o111) !== 0,
+  };
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
 }
 
 /** Octal digits or, where the first bit is set, a big-endian number. */
@@ -165,7 +205,9 @@ async function readExtension(
   const bytes = Buffer.from(await source.readUpTo(size));
   if (bytes.length < size) throw damaged("it ends within a header");
   await source.skip(paddingOf(size));
-  if (type === "L") return { name: bytes.toString("utf8").replace(/\0.*$/s, "") };
+  const text = bytes.toString("utf8").replace(/\0.*$/s, "");
+  if (type === "L") return { name: text };
+  if (type === "K") return { target: text };
   return type === "x" ? decodeRecords(bytes) : {};
 }
 
@@ -179,7 +221,10 @@ function decodeRecords(bytes: Buffer): Extension {
     const record = bytes.toString("utf8", space + 1, position + length - 1);
     const equals = record.indexOf("=");
     const value = record.slice(equals + 1);
+    // Its body would be a map of the file, and pieces.
+    if (record.startsWith("GNU.sparse.")) throw damaged("a file in it is stored as sparse");
     if (record.startsWith("path=")) extension = { ...extension, name: value };
+    if (record.startsWith("linkpath=")) extension = { ...extension, target: value };
     if (record.startsWith("size=")) extension = { ...extension, size: parseSize(value) };
     position += length;
   }
@@ -194,24 +239,21 @@ function parseSize(text: string): number {
   return size;
 }
 
-async function drain(body: AsyncIterable<Uint8Array>): Promise<void> {
-  const iterator = body[Symbol.asyncIterator]();
-  while ((await iterator.next()).done !== true);
-}
-
 function damaged(reason: string): AppError {
   return new AppError("invalid_model_file", `cannot read the archive: ${reason}`, {
-    hint: "Export the model again and transfer the whole file.",
+    hint: "Make it again and transfer the whole file.",
   });
 }
 
 /** Cuts a stream of chunks at positions of its reader's choice, holding one chunk at a time. */
 class ByteSource {
+  readonly #source: TarSource;
   readonly #iterator: AsyncIterator<Uint8Array>;
   #chunk: Uint8Array = new Uint8Array(0);
 
-  constructor(chunks: AsyncIterable<Uint8Array>) {
-    this.#iterator = chunks[Symbol.asyncIterator]();
+  constructor(source: TarSource) {
+    this.#source = source;
+    this.#iterator = source[Symbol.asyncIterator]();
   }
 
   /** Fewer bytes only at the end. For small pieces: they are held. */
@@ -228,7 +270,7 @@ class ByteSource {
   }
 
   /** The next `length` bytes as a stream that continues where it was left. */
-  slice(length: number): AsyncIterable<Uint8Array> {
+  slice(length: number): AsyncIterable<Uint8Array> & { discard(): Promise<void> } {
     let missing = length;
     const next = async (): Promise<IteratorResult<Uint8Array>> => {
       if (missing === 0) return { done: true, value: undefined };
@@ -237,12 +279,36 @@ class ByteSource {
       missing -= value.length;
       return { done: false, value };
     };
-    return { [Symbol.asyncIterator]: () => ({ next }) };
+    const discard = async (): Promise<void> => {
+      const rest = missing;
+      missing = 0;
+      await this.skip(rest);
+    };
+    return { [Symbol.asyncIterator]: () => ({ next }), discard };
   }
 
   async skip(length: number): Promise<void> {
-    const skipped = await this.readUpTo(length);
-    if (skipped.length < length) throw damaged("it ends within an entry");
+    let missing = length;
+    while (missing > 0) {
+      if (this.#chunk.length === 0 && this.#source.skip !== undefined) {
+        await this.#source.skip(missing);
+        return;
+      }
+      const part = await this.#take(missing);
+      if (part === undefined) throw damaged("it ends within an entry");
+      missing -= part.length;
+    }
+  }
+
+  /** Two archives in one file would lose the second one in silence. */
+  async requireEnd(): Promise<void> {
+    let size = 0;
+    for (;;) {
+      const part = await this.#take(TAR_BLOCK * 128);
+      if (part === undefined) return;
+      size += part.length;
+      if (!isZero(part) || size > MAX_TRAILER) throw damaged("something follows its end");
+    }
   }
 
   async close(): Promise<void> {

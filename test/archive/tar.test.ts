@@ -3,7 +3,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { AppError } from "../../src/errors.ts";
-import { TAR_END, encodeTarHeader, paddingOf, readTar } from "../../src/models/tar.ts";
+import { TAR_END, encodeTarHeader, paddingOf, readTar } from "../../src/archive/tar.ts";
+import { paxRecord, tar } from "../helpers/tar.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 
 interface Read {
@@ -36,6 +37,10 @@ function encode(files: Readonly<Record<string, string>>): Buffer {
     return [header, body, new Uint8Array(paddingOf(body.length))];
   });
   return Buffer.concat([...parts, TAR_END]);
+}
+
+async function* endlessZeros(): AsyncGenerator<Uint8Array> {
+  for (;;) yield new Uint8Array(1024 * 1024);
 }
 
 async function failure(archive: Uint8Array): Promise<AppError> {
@@ -142,12 +147,102 @@ describe("readTar", () => {
     ]);
   });
 
-  test("tar: links and devices are neither files nor directories", async () => {
-    const archive = encode({ link: "" });
-    archive[156] = "2".charCodeAt(0);
+  test("tar: links say where they lead and what they are; devices are something else", async () => {
+    const long = "t".repeat(150);
+    const archive = tar([
+      { name: "program", content: "x", mode: 0o755 },
+      { name: "soft", type: "2", target: "program" },
+      { name: "hard", type: "1", target: "program" },
+      { name: "tty", type: "3" },
+      { name: "p", type: "x", content: paxRecord("linkpath", long) },
+      { name: "pax", type: "2", target: "cut" },
+      { name: "l", type: "K", content: `${long}\0` },
+      { name: "gnu", type: "2", target: "cut" },
+    ]);
+
+    const read: unknown[] = [];
+    for await (const { body: _body, ...entry } of readTar(cut(archive, 700))) read.push(entry);
+
+    const link = { size: 0, kind: "link", isHardLink: false, isExecutable: false };
+    expect(read).toEqual([
+      { ...link, name: "program", kind: "file", size: 1, target: "", isExecutable: true },
+      { ...link, name: "soft", target: "program" },
+      { ...link, name: "hard", target: "program", isHardLink: true },
+      { ...link, name: "tty", kind: "other", target: "" },
+      { ...link, name: "pax", target: long },
+      { ...link, name: "gnu", target: long },
+    ]);
+  });
+
+  test("tar: a link that repeats the size of its target has no body all the same", async () => {
+    const archive = Buffer.concat([
+      tar([{ name: "hard", type: "1", target: "a" }]).subarray(0, 512),
+      encode({ after: "end" }),
+    ]);
+    archive.write("00000000777", 124, "latin1");
     mendChecksum(archive);
 
-    expect((await readAll(cut(archive, 512)))[0]?.kind).toBe("other");
+    expect(await readAll(cut(archive, 512))).toEqual([
+      { name: "hard", kind: "link", text: "" },
+      { name: "after", kind: "file", text: "end" },
+    ]);
+  });
+
+  test("tar: a sparse file is refused instead of read as what it is not", async () => {
+    const archive = tar([
+      { name: "p", type: "x", content: paxRecord("GNU.sparse.major", "1") },
+      { name: "sparse", content: "map" },
+    ]);
+
+    expect((await failure(archive)).message).toContain("sparse");
+  });
+
+  test("tar: zeros behind the end are a record's rest, anything else is not lost in silence", async () => {
+    const archive = encode(FILES);
+    const padded = Buffer.concat([archive, new Uint8Array(20 * 512)]);
+    const two = Buffer.concat([archive, encode({ second: "lost" })]);
+    const note = Buffer.concat([padded, Buffer.from("x")]);
+
+    expect(await readAll(cut(padded, 700))).toHaveLength(3);
+    expect((await failure(two)).message).toContain("something follows its end");
+    expect((await failure(note)).message).toContain("something follows its end");
+  });
+
+  test("tar: no bytes at all are no archive; one of no entries is", async () => {
+    expect((await failure(Buffer.alloc(0))).message).toContain("it is empty");
+    expect(await readAll(cut(Buffer.from(TAR_END), 512))).toEqual([]);
+  });
+
+  test("tar: zeros for ever are no archive", async () => {
+    const thrown = await readAll(endlessZeros()).catch((error: unknown) => error);
+
+    expect((thrown as AppError).code).toBe("invalid_model_file");
+  });
+
+  test("tar: a source that can pass over bytes is not asked for those nobody reads", async () => {
+    const archive = encode({ big: "x".repeat(100_000), after: "end" });
+    let position = 0;
+    let bytesRead = 0;
+    const source = {
+      skip: (bytes: number) => {
+        position += bytes;
+        return Promise.resolve();
+      },
+      async *[Symbol.asyncIterator]() {
+        while (position < archive.length) {
+          const chunk = archive.subarray(position, position + 512);
+          position += chunk.length;
+          bytesRead += chunk.length;
+          yield chunk;
+        }
+      },
+    };
+
+    const names: string[] = [];
+    for await (const { name } of readTar(source)) names.push(name);
+
+    expect(names).toEqual(["big", "after"]);
+    expect(bytesRead).toBeLessThan(5000);
   });
 
   test.each([100, 511, 513, 520, 1023])(
