@@ -1,59 +1,143 @@
 /** Which files of a model an engine opens, and under which names. Pure. */
 import { AppError, assert } from "../errors.ts";
-import type { Descriptor } from "../oci/descriptor.ts";
 import type { Manifest } from "../oci/manifest.ts";
 import {
+  archivedFormat,
   DOCKER_MODEL_FILE,
-  FILE_PATH,
+  DOCKER_VLLM_CONFIG_TAR,
+  isAdapter,
+  isArchive,
+  isExtraArchive,
   isLaidOutByPath,
   isProjector,
   isTemplate,
-  TITLE,
+  isWeightArchive,
   type WeightFormat,
   weightFormat,
 } from "../oci/media-types.ts";
+import { type ModelLayer, modelLayers } from "../oci/model-layers.ts";
 import type { BlobId } from "./blobs.ts";
+import { PathClaims } from "./path-claims.ts";
 import { safePath } from "./safe-path.ts";
 
+/** A blob that is a file of the bundle. */
 interface PlannedFile extends BlobId {
   /** Relative to the bundle's `model` directory, with forward slashes. */
   readonly path: string;
+  readonly role: Role;
+}
+
+/** A blob that is unpacked into the bundle. */
+export interface PlannedArchive extends BlobId {
+  readonly mediaType: string;
+  /** As annotated. */
+  readonly path: string | undefined;
+  /** `config.format`, if the archive is of weights: what a single file without an extension is. */
+  readonly format: WeightFormat | undefined;
 }
 
 export interface BundlePlan {
-  readonly format: WeightFormat;
   readonly files: readonly PlannedFile[];
-  /** Path of the first weight file. */
+  readonly archives: readonly PlannedArchive[];
+}
+
+/** A file that came out of an archive. */
+export interface UnpackedFile {
+  readonly path: string;
+  readonly size: number;
+  /** Index of the archive in the plan. */
+  readonly archive: number;
+}
+
+/** Paths as in the plan. */
+export interface BundleContents {
+  readonly format: WeightFormat;
+  /** The first weight file. */
   readonly model: string;
-  readonly mmproj?: string;
-  readonly chatTemplate?: string;
+  readonly mmproj: string | undefined;
+  readonly chatTemplate: string | undefined;
+  readonly adapters: readonly string[];
   /** Sum of the weight files. */
   readonly weightBytes: number;
 }
 
+export interface PlanHints {
+  /** `config.format` of a ModelPack. */
+  readonly configFormat?: string | undefined;
+  /** The parsed config blob. */
+  readonly config?: Readonly<Record<string, unknown>>;
+}
+
 /**
  * Two ways, as in Docker Model Runner: Docker v0.2 and ModelPack lay every file out at its path annotation; older models
- * have fixed names by media type. Shards of a GGUF get the names by which llama.cpp finds them.
+ * have fixed names by media type. Shards of a GGUF get the names by which llama.cpp finds them. Archives are unpacked
+ * into the same directory.
  *
- * @param configFormat `config.format` of a ModelPack
  * @throws unsupported_model if there are no weights that an engine could open, invalid_model_file for unsafe paths
  */
-export function planBundle(manifest: Manifest, configFormat?: string): BundlePlan {
-  const layers = manifest.layers.map((layer) => toLayer(layer, configFormat));
-  const format = FORMATS.find((candidate) => layers.some((layer) => layer.format === candidate));
-  if (format === undefined) throw noWeights(manifest);
+export function planBundle(manifest: Manifest, hints: PlanHints = {}): BundlePlan {
+  const { configFormat } = hints;
+  const all = modelLayers(manifest, hints.config);
+  const archives = all.filter(({ mediaType }) => isArchive(mediaType));
+  const layers = all
+    .filter(({ mediaType }) => !isArchive(mediaType))
+    .map((layer) => ({ ...layer, role: roleOf(layer, configFormat) }));
+  const format = FORMATS.find((candidate) => layers.some(({ role }) => role === candidate));
+  if (format === undefined && !archives.some(({ mediaType }) => isWeightArchive(mediaType)))
+    throw noWeights();
+  if (archives.filter(({ mediaType }) => mediaType === DOCKER_VLLM_CONFIG_TAR).length > 1)
+    throw severalConfigs();
   const byPath = isLaidOutByPath(manifest.config.mediaType, manifest.artifactType);
-  const files = withoutCollisions(byPath ? planByPath(layers, format) : planByType(layers, format));
-  const weights = files.filter((file) => file.layer.format === format);
-  const mmproj = onlyPath(files.filter(({ layer }) => layer.isProjector));
-  const chatTemplate = onlyPath(files.filter(({ layer }) => layer.isTemplate));
+  const placed = byPath ? planByPath(layers, format) : planByType(layers, format);
+  return {
+    files: withoutCollisions(placed).map(({ path, layer: { digest, size, role } }) => ({
+      path,
+      digest,
+      size,
+      role,
+    })),
+    archives: archives.map(({ mediaType, digest, size, path }) => ({
+      mediaType,
+      digest,
+      size,
+      path,
+      format: archivedFormat(mediaType, path, configFormat),
+    })),
+  };
+}
+
+/**
+ * What an engine is given of a bundle.
+ *
+ * @param unpacked the files of the archives
+ * @throws unsupported_model if there are no weights after all
+ */
+export function bundleContents(
+  { files, archives }: BundlePlan,
+  unpacked: readonly UnpackedFile[],
+): BundleContents {
+  const single = unpacked.length === 1 ? unpacked[0] : undefined;
+  const found = [
+    ...files,
+    ...unpacked.toSorted(byDepth).map(({ path, size, archive }) => {
+      const from = archives[archive];
+      const role = from === undefined ? "other" : unpackedRole(path, from.mediaType);
+      const isAlone = role === "other" && path === single?.path;
+      return { path, size, role: (isAlone ? from?.format : undefined) ?? role };
+    }),
+  ];
+  const format =
+    FORMATS.find((candidate) => files.some(({ role }) => role === candidate)) ??
+    FORMATS.find((candidate) => found.some(({ role }) => role === candidate));
+  if (format === undefined) throw noWeights();
+  const weights = found.filter(({ role }) => role === format);
   return {
     format,
-    files: files.map(({ path, layer }) => ({ path, digest: layer.digest, size: layer.size })),
-    model: firstShard(weights.map((file) => file.path)),
-    ...(mmproj === undefined ? {} : { mmproj }),
-    ...(chatTemplate === undefined ? {} : { chatTemplate }),
-    weightBytes: weights.reduce((sum, { layer }) => sum + layer.size, 0),
+    model: firstShard(weights.map(({ path }) => path)),
+    mmproj: onlyPath(found.filter(({ role }) => role === "projector")),
+    chatTemplate: onlyPath(found.filter(({ role }) => role === "template")),
+    adapters: found.filter(({ role }) => role === "adapter").map(({ path }) => path),
+    weightBytes: weights.reduce((sum, { size }) => sum + size, 0),
   };
 }
 
@@ -61,18 +145,12 @@ export function planBundle(manifest: Manifest, configFormat?: string): BundlePla
 
 /** In order of preference, where a model has several. */
 const FORMATS: readonly WeightFormat[] = ["gguf", "safetensors", "dduf"];
-const EXTENSIONS: Readonly<Record<WeightFormat, string>> = {
-  gguf: "gguf",
-  safetensors: "safetensors",
-  dduf: "dduf",
-};
 
-interface Layer extends BlobId {
-  readonly mediaType: string;
-  readonly path: string | undefined;
-  readonly format: WeightFormat | undefined;
-  readonly isProjector: boolean;
-  readonly isTemplate: boolean;
+/** What a file is to an engine. */
+type Role = WeightFormat | "projector" | "template" | "adapter" | "other";
+
+interface Layer extends ModelLayer {
+  readonly role: Role;
 }
 
 interface Placed {
@@ -80,46 +158,37 @@ interface Placed {
   readonly layer: Layer;
 }
 
-function toLayer(
-  { mediaType, digest, size, annotations }: Descriptor,
-  configFormat: string | undefined,
-): Layer {
-  const path = annotations?.[FILE_PATH] || annotations?.[TITLE] || undefined;
-  return {
-    mediaType,
-    digest,
-    size,
-    path,
-    format: weightFormat(mediaType, path, configFormat),
-    isProjector: isProjector(mediaType, path),
-    isTemplate: isTemplate(mediaType, path),
-  };
+function roleOf({ mediaType, path }: ModelLayer, configFormat: string | undefined): Role {
+  if (isProjector(mediaType, path)) return "projector";
+  if (isTemplate(mediaType, path)) return "template";
+  if (isAdapter(mediaType)) return "adapter";
+  return weightFormat(mediaType, path, configFormat) ?? "other";
+}
+
+/** By the name: nothing else tells. Hidden files are notes of some system. */
+function unpackedRole(path: string, mediaType: string): Role {
+  const name = path.slice(path.lastIndexOf("/") + 1).toLowerCase();
+  if (name.startsWith(".") || isExtraArchive(mediaType)) return "other";
+  if (name.endsWith(".jinja")) return "template";
+  const format = FORMATS.find((candidate) => name.endsWith(`.${candidate}`));
+  if (format === undefined || !isWeightArchive(mediaType)) return "other";
+  return format === "gguf" && name.includes("mmproj") ? "projector" : format;
 }
 
 /** A layer without a path is left out, unless it is one that an engine needs. */
-function planByPath(layers: readonly Layer[], format: WeightFormat): Placed[] {
-  const named = layers.filter((layer) => layer.path !== undefined);
-  const placed = named.map((layer) => ({
-    path: safePath(layer.path ?? "", { repair: true }),
-    layer,
-  }));
-  return [
-    ...placed,
-    ...planByType(
-      layers.filter((layer) => layer.path === undefined),
-      format,
-    ),
-  ];
+function planByPath(layers: readonly Layer[], format: WeightFormat | undefined): Placed[] {
+  const named = layers.flatMap((layer) =>
+    layer.path === undefined ? [] : [{ path: safePath(layer.path, { repair: true }), layer }],
+  );
+  const unnamed = layers.filter(({ path }) => path === undefined);
+  return [...named, ...planByType(unnamed, format)];
 }
 
-function planByType(layers: readonly Layer[], format: WeightFormat): Placed[] {
-  const weights = layers.filter((layer) => layer.format === format);
-  const [projectors, templates] = [
-    layers.filter((layer) => layer.isProjector),
-    layers.filter((layer) => layer.isTemplate),
-  ];
+function planByType(layers: readonly Layer[], format: WeightFormat | undefined): Placed[] {
+  const having = (role: Role): readonly Layer[] => layers.filter((layer) => layer.role === role);
+  const [projectors, templates] = [having("projector"), having("template")];
   return [
-    ...planWeights(weights, format),
+    ...(format === undefined ? [] : planWeights(having(format), format)),
     // Two of a kind: nobody can say which is meant.
     ...(projectors.length === 1
       ? projectors.map((layer) => ({ path: "model.mmproj", layer }))
@@ -127,28 +196,27 @@ function planByType(layers: readonly Layer[], format: WeightFormat): Placed[] {
     ...(templates.length === 1
       ? templates.map((layer) => ({ path: "template.jinja", layer }))
       : []),
-    ...layers
-      .filter(
-        (layer) =>
-          layer.mediaType === DOCKER_MODEL_FILE && layer.path !== undefined && !layer.isTemplate,
-      )
-      .map((layer) => ({ path: safePath(layer.path ?? ""), layer })),
+    ...having("adapter").map((layer, index) => ({ path: `adapter-${index + 1}.gguf`, layer })),
+    ...layers.flatMap((layer) =>
+      layer.mediaType === DOCKER_MODEL_FILE && layer.path !== undefined && layer.role === "other"
+        ? [{ path: safePath(layer.path), layer }]
+        : [],
+    ),
   ];
 }
 
 function planWeights(weights: readonly Layer[], format: WeightFormat): Placed[] {
-  const isNamed = format === "safetensors" && weights.some((layer) => layer.path !== undefined);
+  const isNamed = format === "safetensors" && weights.some(({ path }) => path !== undefined);
   if (isNamed) {
     return weights.flatMap((layer) =>
       layer.path === undefined ? [] : [{ path: safePath(layer.path), layer }],
     );
   }
-  const extension = EXTENSIONS[format];
   return weights.map((layer, index) => ({
     path:
       weights.length === 1
-        ? `model.${extension}`
-        : `model-${pad(index + 1)}-of-${pad(weights.length)}.${extension}`,
+        ? `model.${format}`
+        : `model-${pad(index + 1)}-of-${pad(weights.length)}.${format}`,
     layer,
   }));
 }
@@ -157,8 +225,15 @@ function pad(number: number): string {
   return String(number).padStart(5, "0");
 }
 
-function onlyPath(files: readonly Placed[]): string | undefined {
+function onlyPath(files: readonly { readonly path: string }[]): string | undefined {
   return files.length === 1 ? files[0]?.path : undefined;
+}
+
+/** Those at the top first, then by name. */
+function byDepth(a: UnpackedFile, b: UnpackedFile): number {
+  const [depthA, depthB] = [a.path.split("/").length, b.path.split("/").length];
+  if (depthA !== depthB) return depthA - depthB;
+  return a.path < b.path ? -1 : 1;
 }
 
 /** Engines are given shard 1 and find the others themselves. */
@@ -168,42 +243,29 @@ function firstShard(paths: readonly string[]): string {
   return first;
 }
 
-/** Compared as Windows and macOS do, on every system: a model that opens here opens there. */
+/** The same file twice is one. */
 function withoutCollisions(files: readonly Placed[]): Placed[] {
-  const taken = new Map<string, Placed>();
-  const kept: Placed[] = [];
+  const claims = new PathClaims();
+  const kept = new Map<string, Placed>();
   for (const file of files) {
-    const key = file.path.normalize("NFC").toLowerCase();
-    const other = taken.get(key);
-    if (other === undefined) kept.push(file);
-    else if (other.path !== file.path || other.layer.digest !== file.layer.digest)
-      throw collision(file.path);
-    taken.set(key, file);
+    if (kept.get(file.path)?.layer.digest === file.layer.digest) continue;
+    claims.claim(file.path);
+    kept.set(file.path, file);
   }
-  for (const key of taken.keys()) {
-    const parents = key
-      .split("/")
-      .slice(0, -1)
-      .map((_, index, all) => all.slice(0, index + 1).join("/"));
-    if (parents.some((parent) => taken.has(parent))) throw collision(key);
-  }
-  return kept;
+  return [...kept.values()];
 }
 
-function collision(path: string): AppError {
+function noWeights(): AppError {
   return new AppError(
-    "invalid_model_file",
-    `cannot open the model: two of its files are called \`${path}\``,
+    "unsupported_model",
+    "cannot open the model: it has no weights in a format that an engine opens",
+    { hint: "Use a model with GGUF, safetensors or DDUF files." },
   );
 }
 
-function noWeights(manifest: Manifest): AppError {
-  const packed = manifest.layers.find(({ mediaType }) => /\.weight\.v1\.tar/.test(mediaType));
-  const reason =
-    packed === undefined
-      ? "it has no weights in a format that an engine opens"
-      : `its weights are packed as \`${packed.mediaType}\``;
-  return new AppError("unsupported_model", `cannot open the model: ${reason}`, {
-    hint: "Use a model with GGUF, safetensors or DDUF files.",
-  });
+function severalConfigs(): AppError {
+  return new AppError(
+    "unsupported_model",
+    "cannot open the model: it has several archives of configuration files, and may have one",
+  );
 }

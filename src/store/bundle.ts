@@ -1,4 +1,5 @@
 /** The directory an engine opens. */
+import type { PackagedDefaults } from "../oci/model-defaults.ts";
 
 export type ModelFormat = "gguf" | "safetensors" | "dduf";
 
@@ -11,6 +12,8 @@ export interface Bundle {
   readonly mmproj?: string | undefined;
   /** A Jinja file that replaces the template in the weights. */
   readonly chatTemplate?: string | undefined;
+  /** LoRA adapters, in order. */
+  readonly adapters?: readonly string[] | undefined;
   /** Context size packaged in the artifact, in tokens; -1 is the model's own maximum. */
   readonly contextTokens?: number | undefined;
   /** Sum of the weight files in bytes. */
@@ -25,6 +28,8 @@ export interface RunnableModel {
   readonly name: string;
   readonly format: ModelFormat;
   readonly weightBytes: number;
+  /** What its package says requests get where they say nothing themselves. */
+  readonly defaults?: PackagedDefaults | undefined;
   /** Materialises the files and pins them until the bundle is disposed. Idempotent, cheap when it exists. */
   openBundle(signal: AbortSignal): Promise<Bundle & AsyncDisposable>;
 }

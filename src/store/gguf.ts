@@ -9,6 +9,7 @@ import { basename, dirname, join } from "node:path";
 import type { GGUFValueType } from "@huggingface/gguf";
 import { AppError, errnoOf } from "../errors.ts";
 import { tensorBytes, tensorElements } from "./gguf-tensor-types.ts";
+import { invalidFile, type NamedFile, toReadError, truncatedHeader } from "./read-error.ts";
 
 /** The parser asks for 2 MB at a time and looks ahead; past the end of the file it gets this much of nothing. Bytes. */
 const LOOKAHEAD_BYTES = 4_000_000;
@@ -63,13 +64,29 @@ export async function readGgufFacts(
 ): Promise<GgufFacts> {
   const paths = splitNames(path);
   await requireShards(path, paths);
+  return readGgufFiles(
+    paths.map((location) => ({ location, name: basename(location) })),
+    options,
+  );
+}
+
+/**
+ * As `readGgufFacts`, of files that lie anywhere.
+ *
+ * @param files all of the model's, in shard order
+ * @throws not_found, forbidden, invalid_model_file
+ */
+export async function readGgufFiles(
+  files: readonly NamedFile[],
+  options: { signal: AbortSignal },
+): Promise<GgufFacts> {
   const parts: Part[] = [];
-  for (const [index, name] of paths.entries()) {
-    const part = await readPart(name, options.signal);
-    checkShard(part, index, paths.length);
+  for (const [index, file] of files.entries()) {
+    const part = await readPart(file, options.signal);
+    checkShard(part, index, files.length);
     parts.push(part);
   }
-  checkTensorCount(path, parts);
+  checkTensorCount(parts);
   return toFacts(parts);
 }
 
@@ -85,27 +102,6 @@ export function splitNames(path: string): string[] {
   });
 }
 
-/** Turns a failure to read a file the user named into an error that says so; anything else comes back as it is. */
-export function toReadError(path: string, error: unknown): unknown {
-  if (error instanceof AppError) return error;
-  const code = errnoOf(error);
-  const name = basename(path);
-  if (code === "ENOENT" || code === "ENOTDIR") {
-    return new AppError("not_found", `cannot read \`${name}\`: there is no such file`, {
-      hint: `Check the path \`${path}\`.`,
-      cause: error,
-    });
-  }
-  if (code === "EACCES" || code === "EPERM") {
-    return new AppError("forbidden", `cannot read \`${name}\`: permission denied`, {
-      hint: `Make \`${path}\` readable for this user.`,
-      cause: error,
-    });
-  }
-  if (code === undefined) return error;
-  return invalid(path, `the system said ${code}`, { cause: error });
-}
-
 // --- internal ---
 
 type HeaderValue = string | number | bigint | boolean | readonly HeaderValue[];
@@ -113,6 +109,8 @@ type HeaderValue = string | number | bigint | boolean | readonly HeaderValue[];
 /** One file. */
 interface Part {
   readonly file: GgufFile;
+  /** For messages. */
+  readonly name: string;
   readonly header: ReadonlyMap<string, { readonly value: HeaderValue; readonly isFloat: boolean }>;
   readonly tensors: number;
   readonly elements: number;
@@ -140,10 +138,14 @@ async function requireShards(path: string, paths: readonly string[]): Promise<vo
   if (missing.length === 0) return;
   const shown = missing.slice(0, MAX_NAMED_SHARDS).map((name) => `\`${name}\``);
   const more = missing.length > MAX_NAMED_SHARDS ? " and more" : "";
-  throw invalid(path, `of its ${paths.length} shards ${shown.join(", ")}${more} cannot be found`, {
-    hint: "Put all shards of the model into one directory, under their original names.",
-    details: { missing: missing.slice(0, MAX_NAMED_SHARDS) },
-  });
+  throw invalidFile(
+    basename(path),
+    `of its ${paths.length} shards ${shown.join(", ")}${more} cannot be found`,
+    {
+      hint: "Put all shards of the model into one directory, under their original names.",
+      details: { missing: missing.slice(0, MAX_NAMED_SHARDS) },
+    },
+  );
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -156,40 +158,40 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function readPart(path: string, signal: AbortSignal): Promise<Part> {
+async function readPart({ location, name }: NamedFile, signal: AbortSignal): Promise<Part> {
   signal.throwIfAborted();
   let file: FileHandle | undefined;
   try {
-    const kind = await stat(path);
+    const kind = await stat(location);
     // Opening a named pipe would wait for somebody to write to it.
-    if (!kind.isFile()) throw notAFile(path, kind.isDirectory());
-    file = await open(path, "r");
+    if (!kind.isFile()) throw notAFile(name, kind.isDirectory());
+    file = await open(location, "r");
     const { size, mtimeMs } = await file.stat();
-    await checkMagic(path, file);
-    const parsed = await parse(path, file, { size, signal });
-    return toPart({ path, sizeBytes: size, modifiedMs: mtimeMs }, parsed);
+    await checkMagic(name, file);
+    const parsed = await parse(name, file, { size, signal });
+    return toPart({ path: location, sizeBytes: size, modifiedMs: mtimeMs }, name, parsed);
   } catch (error) {
-    throw toReadError(path, error);
+    throw toReadError(location, error, name);
   } finally {
     await file?.close();
   }
 }
 
-async function checkMagic(path: string, file: FileHandle): Promise<void> {
+async function checkMagic(name: string, file: FileHandle): Promise<void> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(64), 0, 64, 0);
   const start = buffer.subarray(0, bytesRead).toString("latin1");
   if (start.startsWith("GGUF")) return;
-  if (start === "") throw invalid(path, "it is empty");
+  if (start === "") throw invalidFile(name, "it is empty");
   if (start.startsWith("version https://git-lfs")) {
-    throw invalid(path, "it is a Git LFS pointer, not the file itself", {
+    throw invalidFile(name, "it is a Git LFS pointer, not the file itself", {
       hint: "Run `git lfs pull` in its repository.",
     });
   }
-  throw invalid(path, "it is not a GGUF file", { hint: "Give the weights as a `.gguf` file." });
+  throw invalidFile(name, "it is not a GGUF file", { hint: "Give the weights as a `.gguf` file." });
 }
 
 async function parse(
-  path: string,
+  name: string,
   file: FileHandle,
   limits: { size: number; signal: AbortSignal },
 ) {
@@ -199,7 +201,7 @@ async function parse(
       limits.signal.throwIfAborted();
       const range = new Headers(init?.headers).get("range") ?? "";
       const [start = 0, end = 0] = (range.match(/\d+/g) ?? []).map(Number);
-      if (start > limits.size + LOOKAHEAD_BYTES) throw truncatedHeader(path);
+      if (start > limits.size + LOOKAHEAD_BYTES) throw truncatedHeader(name);
       const length = Math.max(0, Math.min(end + 1, limits.size) - start);
       const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, start);
       return new Response(buffer.subarray(0, bytesRead));
@@ -217,11 +219,11 @@ async function parse(
   } catch (error) {
     if (error instanceof AppError || limits.signal.aborted) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw invalid(path, `its header is damaged (${reason.slice(0, 200)})`, { cause: error });
+    throw invalidFile(name, `its header is damaged (${reason.slice(0, 200)})`, { cause: error });
   }
 }
 
-function toPart(file: GgufFile, parsed: Parsed): Part {
+function toPart(file: GgufFile, name: string, parsed: Parsed): Part {
   const header = new Map<string, { value: HeaderValue; isFloat: boolean }>();
   const entries: Readonly<Record<string, TypedValue>> = parsed.typedMetadata;
   for (const [key, { value, type, subType = type }] of Object.entries(entries)) {
@@ -231,13 +233,14 @@ function toPart(file: GgufFile, parsed: Parsed): Part {
     header.set(key, { value: value as HeaderValue, isFloat });
   }
   // Past the end of a file the parser sees zeros, which make a fine header.
-  if (parsed.tensorInfoByteRange[1] > file.sizeBytes) throw truncatedHeader(file.path);
-  checkAlignment(file.path, header.get("general.alignment")?.value);
-  const sums = sumTensors(file, parsed);
+  if (parsed.tensorInfoByteRange[1] > file.sizeBytes) throw truncatedHeader(name);
+  checkAlignment(name, header.get("general.alignment")?.value);
+  const sums = sumTensors(file.sizeBytes, name, parsed);
   const fileType = header.get("general.file_type")?.value;
   const code = typeof fileType === "number" ? fileType & ~FILE_TYPE_GUESSED : -1;
   return {
     file,
+    name,
     header,
     tensors: parsed.tensorInfos.length,
     fileTypeName: parsed.fileTypes[code],
@@ -245,15 +248,16 @@ function toPart(file: GgufFile, parsed: Parsed): Part {
   };
 }
 
-function checkAlignment(path: string, value: HeaderValue | undefined): void {
+function checkAlignment(name: string, value: HeaderValue | undefined): void {
   if (value === undefined) return;
   const alignment = Number(value);
   if (Number.isInteger(Math.log2(alignment))) return;
-  throw invalid(path, `its header is damaged (an alignment of ${alignment} bytes)`);
+  throw invalidFile(name, `its header is damaged (an alignment of ${alignment} bytes)`);
 }
 
 function sumTensors(
-  file: GgufFile,
+  sizeBytes: number,
+  name: string,
   parsed: Parsed,
 ): Pick<Part, "elements" | "bytes" | "bytesByType"> {
   const bytesByType = new Map<string, number>();
@@ -270,10 +274,10 @@ function sumTensors(
     bytesByType.set(type, (bytesByType.get(type) ?? 0) + Number(size));
   }
   // A file without tensors, such as a vocabulary, may lack the padding after its header.
-  if (parsed.tensorInfos.length > 0 && end > BigInt(file.sizeBytes)) {
-    throw invalid(file.path, `it is truncated: it has ${file.sizeBytes} bytes of ${end}`, {
+  if (parsed.tensorInfos.length > 0 && end > BigInt(sizeBytes)) {
+    throw invalidFile(name, `it is truncated: it has ${sizeBytes} bytes of ${end}`, {
       hint: "Get the file again: its transfer was cut short.",
-      details: { sizeBytes: file.sizeBytes, neededBytes: Number(end) },
+      details: { sizeBytes, neededBytes: Number(end) },
     });
   }
   return { elements: Number(elements), bytes: Number(bytes), bytesByType };
@@ -288,18 +292,23 @@ function checkShard(part: Part, index: number, total: number): void {
     count > 1
       ? `it is shard ${number + 1} of ${count}, which its name does not say`
       : "its name says that it is a shard, but it is not";
-  throw invalid(part.file.path, reason, {
+  throw invalidFile(part.name, reason, {
     hint: "Give the file its original name back; shards end in `-00001-of-00003.gguf` and so on.",
   });
 }
 
-function checkTensorCount(path: string, parts: readonly Part[]): void {
-  const expected = parts[0] && toNumber(parts[0], "split.tensors.count");
+function checkTensorCount(parts: readonly Part[]): void {
+  const [first] = parts;
+  const expected = first && toNumber(first, "split.tensors.count");
   const found = parts.reduce((sum, { tensors }) => sum + tensors, 0);
-  if (expected === undefined || expected === found) return;
-  throw invalid(path, `its shards hold ${found} tensors of ${expected}: they are of two models`, {
-    hint: "Get all shards again from one place.",
-  });
+  if (first === undefined || expected === undefined || expected === found) return;
+  throw invalidFile(
+    first.name,
+    `its shards hold ${found} tensors of ${expected}: they are of two models`,
+    {
+      hint: "Get all shards again from one place.",
+    },
+  );
 }
 
 function toFacts(parts: readonly Part[]): GgufFacts {
@@ -357,26 +366,8 @@ function toNumber({ header }: Part, key: string): number | undefined {
   return typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined;
 }
 
-function notAFile(path: string, isDirectory: boolean): AppError {
-  return invalid(path, isDirectory ? "it is a directory" : "it is not a regular file", {
+function notAFile(name: string, isDirectory: boolean): AppError {
+  return invalidFile(name, isDirectory ? "it is a directory" : "it is not a regular file", {
     hint: "Name a `.gguf` file.",
   });
-}
-
-function truncatedHeader(path: string): AppError {
-  return invalid(path, "it is truncated: it ends within its header", {
-    hint: "Get the file again: its transfer was cut short.",
-  });
-}
-
-function invalid(
-  path: string,
-  reason: string,
-  options: { hint?: string; details?: Record<string, unknown>; cause?: unknown } = {},
-): AppError {
-  return new AppError(
-    "invalid_model_file",
-    `cannot read \`${basename(path)}\`: ${reason}`,
-    options,
-  );
 }

@@ -8,7 +8,7 @@ import { syncFile } from "./files.ts";
 import { type BlobId, hashFile, readChunks } from "./blobs.ts";
 
 /** How the bytes of a file came into the store. */
-type IngestMethod = "present" | "link" | "clone" | "copy";
+export type IngestMethod = "present" | "link" | "clone" | "copy";
 
 export interface IngestResult extends BlobId {
   readonly method: IngestMethod;
@@ -68,7 +68,7 @@ export async function writePart(
     const handle = await open(part, "wx", 0o600);
     try {
       const written = await writeChunks(handle, chunks, options);
-      check(written, options.expected);
+      checkBlob(written, options.expected);
       await handle.chmod(0o444);
       await handle.sync();
       return written;
@@ -96,7 +96,7 @@ export async function importFile(
   const result =
     method === "copy"
       ? await copyPart(part, source, options)
-      : await adoptPart(part, source, options);
+      : await hashPart(part, source, options);
   try {
     await refuseChanged(source, method);
     return { ...result, method, ...reason };
@@ -123,6 +123,61 @@ export function writeFailure(error: unknown): unknown {
   const code = errnoOf(error);
   if (code !== "ENOSPC" && code !== "EDQUOT") return error;
   return noSpace("no space is left on its disk", {}, error);
+}
+
+export async function copyPart(
+  part: string,
+  source: FileState,
+  options: FileOptions,
+): Promise<BlobId> {
+  await requireSpace(dirname(part), source.size);
+  const { onBytes } = options;
+  return writePart(part, readSource(source.path), {
+    ...options,
+    onBytes: (done) => onBytes?.(done, source.size),
+  });
+}
+
+/** @returns false where the file system cannot, and leaves nothing then */
+export async function tryClone(source: string, part: string): Promise<boolean> {
+  try {
+    await copyFile(source, part, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
+    return true;
+  } catch {
+    // Most file systems cannot. Whatever else is wrong, the copy that follows meets it too, and says so.
+    await rm(part, { force: true });
+    return false;
+  }
+}
+
+/** @throws insufficient_storage if the disk of the directory has less left */
+export async function requireSpace(directory: string, neededBytes: number): Promise<void> {
+  const freeBytes = await freeBytesAt(directory);
+  if (freeBytes >= neededBytes) return;
+  throw noSpace(`it needs ${neededBytes} bytes and the disk has ${freeBytes} left`, {
+    neededBytes,
+    freeBytes,
+  });
+}
+
+/** A torn copy would be a valid blob of nonsense. A link changes the file's own times: only its content matters there. */
+export async function refuseChanged(source: FileState, method: IngestMethod): Promise<void> {
+  const now = await statFile(source.path);
+  const isSame = method === "link" ? sameContent(now, source) : now.stamp === source.stamp;
+  if (isSame) return;
+  throw new AppError("conflict", `cannot store \`${source.path}\`: it changed while it was read`, {
+    hint: "Wait until nothing writes to it any more, and try again.",
+  });
+}
+
+/** @throws digest_mismatch */
+export function checkBlob(found: BlobId, expected: BlobId | undefined): void {
+  if (expected === undefined) return;
+  if (found.size !== expected.size) {
+    throw mismatch(expected, `${found.size} bytes came, not ${expected.size}`);
+  }
+  if (found.digest !== expected.digest)
+    throw mismatch(expected, `what came is \`${found.digest}\``);
 }
 
 // --- internal ---
@@ -161,11 +216,11 @@ async function writeAll(handle: Writable, chunk: Uint8Array): Promise<void> {
 }
 
 /** Hashes what is already in place under another name or as a clone. */
-async function adoptPart(part: string, source: FileState, options: FileOptions): Promise<BlobId> {
+async function hashPart(part: string, source: FileState, options: FileOptions): Promise<BlobId> {
   try {
     const { onBytes, signal } = options;
     const found = await hashFile(part, { signal, onBytes: (done) => onBytes?.(done, source.size) });
-    check(found, options.expected);
+    checkBlob(found, options.expected);
     await makeBlob(part);
     return found;
   } catch (error) {
@@ -182,15 +237,6 @@ async function makeBlob(part: string): Promise<void> {
   const isWritable = (mode & 0o222) !== 0;
   if (isWritable || process.platform !== "win32") await syncFile(part);
   if (isWritable) await chmod(part, 0o444);
-}
-
-async function copyPart(part: string, source: FileState, options: FileOptions): Promise<BlobId> {
-  await refuseWithoutSpace(part, source.size);
-  const { onBytes } = options;
-  return writePart(part, readSource(source.path), {
-    ...options,
-    onBytes: (done) => onBytes?.(done, source.size),
-  });
 }
 
 async function* readSource(path: string): AsyncGenerator<Uint8Array> {
@@ -220,44 +266,14 @@ async function tryLink(
   }
 }
 
-async function tryClone(source: string, part: string): Promise<boolean> {
-  try {
-    await copyFile(source, part, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
-    return true;
-  } catch {
-    // Most file systems cannot. Whatever else is wrong, the copy that follows meets it too, and says so.
-    await rm(part, { force: true });
-    return false;
-  }
-}
-
-async function refuseWithoutSpace(part: string, neededBytes: number): Promise<void> {
-  const freeBytes = await freeBytesAt(dirname(part));
-  if (freeBytes >= neededBytes) return;
-  throw noSpace(`it needs ${neededBytes} bytes and the disk has ${freeBytes} left`, {
-    neededBytes,
-    freeBytes,
-  });
-}
-
 /** Infinite where the system does not tell: then the write itself finds out. */
-async function freeBytesAt(directory: string): Promise<number> {
+export async function freeBytesAt(directory: string): Promise<number> {
   try {
     const { bavail, bsize } = await statfs(directory);
     return bavail * bsize;
   } catch {
     return Number.POSITIVE_INFINITY;
   }
-}
-
-/** A torn copy would be a valid blob of nonsense. A link changes the file's own times: only its content matters there. */
-async function refuseChanged(source: FileState, method: IngestMethod): Promise<void> {
-  const now = await statFile(source.path);
-  const isSame = method === "link" ? sameContent(now, source) : now.stamp === source.stamp;
-  if (isSame) return;
-  throw new AppError("conflict", `cannot store \`${source.path}\`: it changed while it was read`, {
-    hint: "Wait until nothing writes to it any more, and try again.",
-  });
 }
 
 function sameContent(a: FileState, b: FileState): boolean {
@@ -280,15 +296,6 @@ async function facts(path: string): Promise<{
   const mode = Number(stats.mode) & 0o777;
   const size = Number(stats.size);
   return { size, mode, mtimeNs, ctimeNs, ino, dev, isFile: stats.isFile() };
-}
-
-function check(found: BlobId, expected: BlobId | undefined): void {
-  if (expected === undefined) return;
-  if (found.size !== expected.size) {
-    throw mismatch(expected, `${found.size} bytes came, not ${expected.size}`);
-  }
-  if (found.digest !== expected.digest)
-    throw mismatch(expected, `what came is \`${found.digest}\``);
 }
 
 function tooLong(expected: BlobId): AppError {

@@ -37,7 +37,10 @@ export class Layout {
     return join(this.root, "blobs", "sha256");
   }
 
-  /** `<pin>-<n>.part`: bytes being written by the transaction that holds the pin. */
+  /**
+   * `<pin>-<n>.part`: bytes being written by the transaction that holds the pin. `<digest hex>.part`, `.journal`: a blob
+   * that is being fetched, by whoever holds `.lock`. `<digest hex>.done`: it was fetched for a model that is not complete.
+   */
   get ingest(): string {
     return join(this.root, "ingest");
   }

@@ -21,15 +21,15 @@ import {
 } from "./index-file.ts";
 import { exclusively, exclusivelyInStore, isStore, isVacant, Layout } from "./layout.ts";
 import { findModel, type Match } from "./names.ts";
-import { openBundle } from "./open-bundle.ts";
 import { createPin, readPins } from "./pins.ts";
 import { byName, loadModel, type StoredModel, tagOf } from "./stored-model.ts";
 import { NOTHING_SWEPT, removeTree, sweep, type SweepReport } from "./sweep.ts";
-import { StoreTransaction, type Transaction } from "./transaction.ts";
+import type { Transaction } from "./transaction.ts";
 import { measureUsage, type StoreUsage } from "./usage.ts";
 import { type VerifyOptions, type VerifyReport, verifyStore } from "./verify.ts";
 
 export type { BlobId } from "./blobs.ts";
+export type { PartialBlob } from "./partial-blob.ts";
 export type { StoredModel } from "./stored-model.ts";
 export type { Transaction } from "./transaction.ts";
 export type { StoreUsage } from "./usage.ts";
@@ -113,12 +113,16 @@ export class Store {
     return this.#layout.blob(digest);
   }
 
-  async hasBlob(digest: Digest): Promise<boolean> {
-    return (await blobSize(this.#layout, digest)) !== undefined;
+  /** @param size of the blob; whatever it is unless given */
+  async hasBlob(digest: Digest, size?: number): Promise<boolean> {
+    const found = await blobSize(this.#layout, digest);
+    return found !== undefined && (size === undefined || found === size);
   }
 
   /** Creates the store if need be. The caller disposes of the transaction. */
   async begin(): Promise<Transaction> {
+    // Loaded by whoever writes: most commands only read.
+    const { StoreTransaction } = await import("./transaction.ts");
     const pin = await exclusivelyInStore(this.#layout, async () =>
       createPin(this.#layout, "transaction"),
     );
@@ -155,12 +159,12 @@ export class Store {
       events.push(...eventsOf(match, index, remaining));
       return remaining;
     }, name);
-    await this.#sweep({ dryRun: false });
+    await this.#sweep({ dryRun: false, isThorough: false });
     return events;
   }
 
   /**
-   * Removes what interrupted work left.
+   * Removes what interrupted work left, also what a pull could go on with.
    *
    * @param options.all untagged models too
    * @throws conflict if a damaged manifest hides what is in use
@@ -172,7 +176,11 @@ export class Store {
       const models = options.all ? nameless(before) : [];
       const index = models.reduce(withdraw, before);
       if (!options.dryRun && models.length > 0) await writeIndex(this.#layout, index);
-      const { damaged, ...report } = await sweep(this.#layout, { index, dryRun: options.dryRun });
+      const { damaged, ...report } = await sweep(this.#layout, {
+        index,
+        dryRun: options.dryRun,
+        isThorough: true,
+      });
       if (damaged[0] !== undefined) throw unknownContent(damaged[0], index);
       return { models, ...report };
     });
@@ -211,7 +219,7 @@ export class Store {
 
   /** What the models take on disk. A byte that several share counts once in the total. */
   async usage(): Promise<StoreUsage> {
-    const report = await this.#sweep({ dryRun: true });
+    const report = await this.#sweep({ dryRun: true, isThorough: true });
     return measureUsage(this.#layout, report.freedBytes);
   }
 
@@ -223,8 +231,9 @@ export class Store {
    */
   async openBundle(
     model: StoredModel,
-    options: { configFormat?: string } = {},
+    options: { configFormat?: string; signal?: AbortSignal } = {},
   ): Promise<Bundle & AsyncDisposable> {
+    const { openBundle } = await import("./open-bundle.ts");
     return openBundle(this.#layout, model, options);
   }
 
@@ -241,10 +250,10 @@ export class Store {
     });
   }
 
-  async #sweep({ dryRun }: { dryRun: boolean }): Promise<SweepReport> {
+  async #sweep(options: { dryRun: boolean; isThorough: boolean }): Promise<SweepReport> {
     if (!(await isStore(this.#layout))) return NOTHING_SWEPT;
     return exclusively(this.#layout, async () => {
-      return sweep(this.#layout, { index: await readIndex(this.#layout), dryRun });
+      return sweep(this.#layout, { index: await readIndex(this.#layout), ...options });
     });
   }
 

@@ -7,6 +7,7 @@ import { orIfMissing, removeFile } from "./files.ts";
 import type { Index } from "./index-file.ts";
 import { type Layout, namesIn } from "./layout.ts";
 import { mark, markedDigests } from "./mark.ts";
+import { allocatedBytes, digestOfPartial, surveyPartials } from "./partial-files.ts";
 import { type LivePin, readPins } from "./pins.ts";
 
 export interface SweepOptions {
@@ -14,6 +15,8 @@ export interface SweepOptions {
   readonly index: Index;
   /** Count only. */
   readonly dryRun: boolean;
+  /** Also what interrupted pulls could go on with. */
+  readonly isThorough: boolean;
 }
 
 export interface SweepReport {
@@ -35,24 +38,33 @@ export const NOTHING_SWEPT: SweepReport = {
 };
 
 /** The caller holds the store's lock. */
-export async function sweep(layout: Layout, { index, dryRun }: SweepOptions): Promise<SweepReport> {
+export async function sweep(layout: Layout, options: SweepOptions): Promise<SweepReport> {
+  const { index, dryRun, isThorough } = options;
   const pins = await readPins(layout, { dryRun });
   const marks = await mark(layout, index);
-  const kept = new Set([...markedDigests(marks), ...pins.flatMap((pin) => pin.digests)]);
-  const orphans =
-    marks.damaged.length > 0 ? [] : (await listBlobs(layout)).filter((digest) => !kept.has(digest));
+  const present = await listBlobs(layout);
+  const [marked, pinned] = [markedDigests(marks), new Set(pins.flatMap((pin) => pin.digests))];
+  const { resumable, stale } = await surveyPartials(layout, {
+    isThorough,
+    present: new Set(present),
+    marked,
+    pinned,
+  });
+  const kept = new Set([...marked, ...pinned, ...resumable]);
+  const orphans = marks.damaged.length > 0 ? [] : present.filter((digest) => !kept.has(digest));
   const ingests = await staleIngests(layout, pins);
   const bundles = await staleBundles(layout, pins, marks.roots);
+  const debris = [...ingests, ...stale.flat(), ...bundles];
   let freedBytes = 0;
   for (const digest of orphans) freedBytes += (await blobSize(layout, digest)) ?? 0;
-  for (const path of [...ingests, ...bundles]) freedBytes += await ownBytes(path);
+  for (const path of debris) freedBytes += await ownBytes(path);
   if (!dryRun) {
     for (const digest of orphans) await removeFile(layout.blob(digest));
-    for (const path of [...ingests, ...bundles]) await removeTree(path);
+    for (const path of debris) await removeTree(path);
   }
   return {
     blobs: orphans.length,
-    ingests: ingests.length,
+    ingests: ingests.length + stale.filter((paths) => paths.some(isPart)).length,
     bundles: bundles.length,
     freedBytes,
     damaged: marks.damaged,
@@ -88,7 +100,7 @@ export async function removeTree(path: string): Promise<void> {
 async function ownBytes(path: string): Promise<number> {
   const stats = await orIfMissing(lstat(path), undefined);
   if (stats === undefined) return 0;
-  if (!stats.isDirectory()) return stats.nlink > 1 ? 0 : stats.size;
+  if (!stats.isDirectory()) return stats.nlink > 1 ? 0 : sizeOnDisk(path, stats.size);
   let bytes = 0;
   for (const name of await readdir(path)) bytes += await ownBytes(join(path, name));
   return bytes;
@@ -96,11 +108,20 @@ async function ownBytes(path: string): Promise<number> {
 
 // --- internal ---
 
+function isPart(path: string): boolean {
+  return path.endsWith(".part");
+}
+
+/** A blob that was being fetched has holes. */
+async function sizeOnDisk(path: string, size: number): Promise<number> {
+  return isPart(path) ? allocatedBytes(path) : size;
+}
+
 /** `<pin>-<n>.part` of dead pins, and index files that were never renamed: whoever holds the lock writes none now. */
 async function staleIngests(layout: Layout, pins: readonly LivePin[]): Promise<string[]> {
   const live = new Set(pins.map((pin) => pin.id));
   const names = (await namesIn(layout.ingest)).filter(
-    (name) => !live.has(name.split("-")[0] ?? ""),
+    (name) => !live.has(name.split("-")[0] ?? "") && digestOfPartial(name) === undefined,
   );
   return names.map((name) => join(layout.ingest, name));
 }

@@ -9,9 +9,10 @@ import { type Digest, digestOf } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import type { Reference } from "../oci/reference.ts";
 import { type BlobId, blobSize, hashFile, listBlobs } from "./blobs.ts";
-import { orIfMissing, removeFile, renameDurably } from "./files.ts";
+import { orIfMissing, removeFile } from "./files.ts";
 import { enter, readIndex, tagsOf, writeIndex } from "./index-file.ts";
 import {
+  checkBlob,
   type FileOptions,
   type FileState,
   importFile,
@@ -21,15 +22,22 @@ import {
   writePart,
 } from "./ingest.ts";
 import { exclusively, type Layout, namesIn } from "./layout.ts";
+import { PartialBlob, type PartialBlobOptions } from "./partial-blob.ts";
+import { clearFetched, partialBytes, tryLockPartial } from "./partial-files.ts";
 import type { Pin } from "./pins.ts";
+import { isSoundBlob, publishPart } from "./publish.ts";
+import { shareFile } from "./share.ts";
 import { createModel, type StoredModel, tagOf } from "./stored-model.ts";
 import { sweepOnly } from "./sweep.ts";
 
 /**
  * Protects what it ingests from every sweep, in this and other processes, until it is disposed. What was ingested and not
- * committed by then goes away, unless something else refers to it.
+ * committed by then goes away, unless something else refers to it. What was fetched stays, so that a pull that was
+ * interrupted can go on; sweeps keep it for a week.
  */
 export interface Transaction extends AsyncDisposable {
+  /** Absolute path of the store. */
+  readonly root: string;
   /** For small blobs: configs, manifests, templates. A damaged blob of this digest is mended. */
   writeBlob(bytes: Uint8Array): Promise<BlobId>;
   /**
@@ -46,6 +54,32 @@ export interface Transaction extends AsyncDisposable {
    */
   ingestFile(path: string, options?: FileOptions): Promise<IngestResult>;
   /**
+   * Stores a file that belongs to another program: as a clone, else as a hard link, else as a copy. Mode, times and bytes
+   * of the file stay as they are.
+   *
+   * @throws not_found, forbidden, invalid_request, conflict if the file changes meanwhile, digest_mismatch,
+   *         insufficient_storage, cancelled
+   */
+  adoptFile(path: string, expected: BlobId, options?: AdoptOptions): Promise<IngestResult>;
+  /**
+   * Pins a blob, whether it is there already or is still to come.
+   *
+   * @returns whether it is there, by its size: its bytes were verified when it came in, and `verify` reads them again
+   */
+  claim(blob: BlobId): Promise<boolean>;
+  /**
+   * Takes the right to fetch a blob, and what an earlier attempt left of it. The caller claims the blob first, and disposes
+   * of the partial blob.
+   *
+   * @returns `present` if the blob is there, `busy` if somebody else fetches it now
+   */
+  openPartial(
+    blob: BlobId,
+    options?: PartialBlobOptions,
+  ): Promise<PartialBlob | "present" | "busy">;
+  /** Bytes on disk of a blob that somebody fetches; 0 if nobody does. */
+  partialBytes(digest: Digest): Promise<number>;
+  /**
    * Enters a model into the index, the last step. The blobs it refers to must be present.
    *
    * @param ref its tag is moved to this model; without one the model is untagged
@@ -54,16 +88,21 @@ export interface Transaction extends AsyncDisposable {
   commit(manifest: Uint8Array, ref?: Reference): Promise<StoredModel>;
 }
 
+export type AdoptOptions = Omit<StreamOptions, "expected">;
+
 export class StoreTransaction implements Transaction {
+  readonly root: string;
   readonly #layout: Layout;
   readonly #pin: Pin;
   /** Blobs that this transaction put into the store and that no commit has claimed. */
   readonly #created = new Set<Digest>();
+  readonly #claimed = new Set<Digest>();
   #sequence = 0;
   #isOpen = true;
 
   /** The transaction owns the pin. */
   constructor(layout: Layout, pin: Pin) {
+    this.root = layout.root;
     this.#layout = layout;
     this.#pin = pin;
   }
@@ -101,6 +140,54 @@ export class StoreTransaction implements Transaction {
     return result;
   }
 
+  async adoptFile(
+    path: string,
+    expected: BlobId,
+    options: AdoptOptions = {},
+  ): Promise<IngestResult> {
+    options.signal?.throwIfAborted();
+    if (await this.#claimSound(expected, options.signal)) return { ...expected, method: "present" };
+    const source = await statFile(path);
+    checkBlob({ digest: expected.digest, size: source.size }, expected);
+    const part = this.#nextPart();
+    const result = await shareFile(part, source, { ...options, expected });
+    await this.#publish(part, result);
+    return result;
+  }
+
+  async claim({ digest, size }: BlobId): Promise<boolean> {
+    assert(this.#isOpen, "a disposed transaction is not used");
+    // A pin that is there already keeps sweeps away; without one, the look must come after it.
+    if (!this.#claimed.has(digest)) {
+      await exclusively(this.#layout, async () => this.#pin.add([digest]));
+      this.#claimed.add(digest);
+    }
+    return (await blobSize(this.#layout, digest)) === size;
+  }
+
+  async openPartial(
+    blob: BlobId,
+    options: PartialBlobOptions = {},
+  ): Promise<PartialBlob | "present" | "busy"> {
+    assert(this.#isOpen, "a disposed transaction is not used");
+    assert(this.#claimed.has(blob.digest), "a blob is claimed before it is fetched");
+    const lock = await exclusively(this.#layout, async () => {
+      if ((await blobSize(this.#layout, blob.digest)) === blob.size) return "present";
+      return tryLockPartial(this.#layout, blob.digest) ?? "busy";
+    });
+    if (typeof lock === "string") return lock;
+    try {
+      return await PartialBlob.open(this.#layout, blob, { ...options, lock });
+    } catch (error) {
+      lock[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  async partialBytes(digest: Digest): Promise<number> {
+    return partialBytes(this.#layout, digest);
+  }
+
   async commit(manifest: Uint8Array, ref?: Reference): Promise<StoredModel> {
     const parsed = parseManifest(manifest);
     const { digest, size } = await this.writeBlob(manifest);
@@ -111,14 +198,15 @@ export class StoreTransaction implements Transaction {
       );
     }
     const entered = createModel({ digest, size }, parsed, []);
+    const blobs = [parsed.config, ...parsed.layers];
     const tags = await exclusively(this.#layout, async () => {
-      for (const blob of [parsed.config, ...parsed.layers]) await this.#requireBlob(blob);
+      for (const blob of blobs) await this.#requireBlob(blob);
       const index = enter(await readIndex(this.#layout), entered.manifestDescriptor, tagOf(ref));
       await writeIndex(this.#layout, index);
+      await clearFetched(this.#layout, [digest, ...blobs.map((blob) => blob.digest)]);
       return tagsOf(index, digest);
     });
-    for (const blob of [entered, parsed.config, ...parsed.layers])
-      this.#created.delete(blob.digest);
+    for (const blob of [entered, ...blobs]) this.#created.delete(blob.digest);
     log.debug(`store: model committed digest=${digest} tag=${tagOf(ref) ?? "<none>"}`);
     return createModel({ digest, size }, parsed, tags);
   }
@@ -148,33 +236,19 @@ export class StoreTransaction implements Transaction {
     return written;
   }
 
-  /**
-   * Turns a finished part into a blob. From here on sweeps see it, and see it pinned. A sound blob stays, because bundles
-   * may be links to it; a damaged one is replaced.
-   */
+  /** Turns a finished part into a blob. From here on sweeps see it, and see it pinned. */
   async #publish(part: string, { digest, size }: BlobId): Promise<void> {
     // Before the lock: it may take as long as the disk takes to read it.
-    const isSound = await this.#isSound({ digest, size });
+    const isSound = await isSoundBlob(this.#layout, { digest, size });
     await exclusively(this.#layout, async () => {
       await this.#pin.add([digest]);
-      const present = await blobSize(this.#layout, digest);
-      if (isSound && present === size) {
-        await removeFile(part);
-        return;
-      }
-      await renameDurably(part, this.#layout.blob(digest));
-      if (present === undefined) this.#created.add(digest);
+      const isNew = await publishPart(this.#layout, { digest, size }, { part, isSound });
+      if (isNew) this.#created.add(digest);
     });
   }
 
   async #claimSound(blob: BlobId, signal: AbortSignal | undefined): Promise<boolean> {
-    return (await this.#claimPresent(blob)) && (await this.#isSound(blob, signal));
-  }
-
-  async #isSound({ digest, size }: BlobId, signal?: AbortSignal): Promise<boolean> {
-    if ((await blobSize(this.#layout, digest)) !== size) return false;
-    const found = await orIfMissing(hashFile(this.#layout.blob(digest), { signal }), undefined);
-    return found?.digest === digest;
+    return (await this.#claimPresent(blob)) && (await isSoundBlob(this.#layout, blob, signal));
   }
 
   /** Pins a blob if it is present with the right size. */

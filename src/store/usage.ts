@@ -6,6 +6,7 @@ import { orIfMissing } from "./files.ts";
 import { readIndex, tagsOf } from "./index-file.ts";
 import type { Layout } from "./layout.ts";
 import { mark } from "./mark.ts";
+import { allocatedBytes } from "./partial-files.ts";
 
 interface ModelUsage {
   readonly digest: Digest;
@@ -60,5 +61,6 @@ async function treeBytes(path: string, seen: Set<string>): Promise<number> {
   const inode = `${stats.dev} ${stats.ino}`;
   if (!stats.isFile() || seen.has(inode)) return 0;
   seen.add(inode);
-  return Number(stats.size);
+  // One that is being fetched has holes.
+  return path.endsWith(".part") ? allocatedBytes(path) : Number(stats.size);
 }

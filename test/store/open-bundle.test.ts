@@ -142,15 +142,6 @@ describe("Store.openBundle", () => {
   test.each([
     ["no weights", { layers: [layer(DOCKER_LICENSE, "l")] }, "unsupported_model", "no weights"],
     [
-      "packed weights",
-      {
-        ...MODELPACK,
-        layers: [layer("application/vnd.cncf.model.weight.v1.tar+zstd", "w", "m.tar")],
-      },
-      "unsupported_model",
-      "tar+zstd",
-    ],
-    [
       "a path that leaves the model",
       { ...V02, layers: [layer(DOCKER_GGUF, "w", "a/../../b")] },
       "invalid_model_file",

@@ -19,7 +19,7 @@ export interface SampleOptions {
 }
 
 export interface SampleLayer {
-  readonly content: string;
+  readonly content: string | Uint8Array;
   readonly mediaType: string;
   readonly annotations?: Readonly<Record<string, string>>;
 }
@@ -41,7 +41,8 @@ export async function commitSample(
   await using transaction = await store.begin();
   const written: Descriptor[] = [];
   for (const { content, mediaType, annotations } of layers) {
-    const blob = await transaction.writeBlob(new TextEncoder().encode(content));
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    const blob = await transaction.writeBlob(bytes);
     written.push({ mediaType, ...blob, ...(annotations === undefined ? {} : { annotations }) });
   }
   const manifest = encodeCanonical({
