@@ -5,6 +5,7 @@
  */
 import { llamacpp } from "../../backends/llamacpp/index.ts";
 import { Installer } from "../../src/runtime/installer/installer.ts";
+import { loopbackRemotes } from "../runtime/installer/remotes.ts";
 
 const [directory = "", cacheDirectory = "", githubApi = ""] = process.argv.slice(2);
 const installer = new Installer({
@@ -14,6 +15,7 @@ const installer = new Installer({
   machine: { platform: "linux", arch: "x64" },
   env: { PATH: "" },
   offline: false,
+  remotes: loopbackRemotes(),
   smokeModel: () => Promise.resolve(""),
   verifyEngine: () => Promise.resolve(),
   githubApi,
