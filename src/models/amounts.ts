@@ -2,6 +2,7 @@
 
 const COUNT_UNITS = ["", "K", "M", "B", "T", "Q"] as const;
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
+const DECIMAL_BYTE_UNITS = ["B", "kB", "MB", "GB", "TB", "PB"] as const;
 
 /** Of tensor elements, base 1000: `361.82M`, `7B`. */
 export function formatParameters(count: number): string {
@@ -11,6 +12,11 @@ export function formatParameters(count: number): string {
 /** Base 1024: `256.35MiB`. */
 export function formatBinaryBytes(bytes: number): string {
   return scale(bytes, 1024, BYTE_UNITS);
+}
+
+/** Base 1000, as for models that are not GGUF: `4.97GB`. */
+export function formatDecimalBytes(bytes: number): string {
+  return scale(bytes, 1000, DECIMAL_BYTE_UNITS);
 }
 
 // --- internal ---

@@ -1,17 +1,27 @@
 /**
- * The config and the manifest of a packaged model, as Docker Model Runner writes them (v0.1) or as ModelPack. Pure: the
+ * The config and the manifest of a model that is made here, as Docker Model Runner writes them or as ModelPack. Pure: the
  * same input gives the same bytes.
+ *
+ * Whoever has files that became blobs makes a model of them in two steps: `readModelFacts` (`model-facts.ts`) reads the
+ * headers of the weights, wherever they lie, and `encodeModel` gives the two documents. Both blobs are then stored or
+ * pushed, the manifest last.
  */
+import { AppError } from "../errors.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
-import type { Digest } from "../oci/digest.ts";
-import { encodeCanonical } from "../oci/manifest.ts";
+import { type Digest, digestOf } from "../oci/digest.ts";
+import { encodeCanonical, MAX_MANIFEST_BYTES } from "../oci/manifest.ts";
 import {
   CREATED,
   DOCKER_CHAT_TEMPLATE,
   DOCKER_CONFIG_V01,
+  DOCKER_CONFIG_V02,
+  DOCKER_DDUF,
   DOCKER_GGUF,
+  DOCKER_GGUF_LORA,
   DOCKER_LICENSE,
   DOCKER_MMPROJ,
+  DOCKER_MODEL_FILE,
+  DOCKER_SAFETENSORS,
   FILE_MEDIA_TYPE_UNTESTED,
   FILE_METADATA,
   FILE_PATH,
@@ -23,102 +33,224 @@ import {
   MODELPACK_WEIGHT_CONFIG,
   OCI_MANIFEST,
   TITLE,
+  type WeightFormat,
 } from "../oci/media-types.ts";
-import type { GgufFacts } from "../store/gguf.ts";
-import { formatBinaryBytes, formatParameters } from "./amounts.ts";
+import { encodeDefaults, type PackagedDefaults } from "../oci/model-defaults.ts";
+import type { PlannedRole } from "../transfer/plan.ts";
+import { baseName, directoryOf, isMarkdown, weightFormatOf } from "./file-classes.ts";
+import type { ModelFacts } from "./model-facts.ts";
 
 export type ArtifactFormat = "docker" | "cncf";
 
-export type LayerRole = "weights" | "license" | "chatTemplate" | "mmproj";
+/** `gguf`: files by role, Docker's v0.1; of a DDUF too. `directory`: every file at its path, Docker's v0.2. */
+export type ArtifactLayout = "gguf" | "directory";
+
+export type LayerRole = PlannedRole;
 
 /** A file that has become a blob. */
 export interface LayerFile {
   readonly role: LayerRole;
-  /** Base name. */
-  readonly name: string;
+  /** Within the artifact, with forward slashes; a base name in the layout `gguf`. */
+  readonly path: string;
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
 }
 
-export interface ArtifactParts {
+export interface ModelParts {
   readonly format: ArtifactFormat;
-  readonly facts: GgufFacts;
-  /** What the model is called where it says nothing itself. */
-  readonly fallbackTitle: string;
-  /** In the order of the layers: weights, licences, template, projector. */
+  readonly layout: ArtifactLayout;
+  readonly facts: ModelFacts;
+  /** What the model is called where it says nothing itself; without it such a model has no title. */
+  readonly fallbackTitle?: string | undefined;
+  /** In the order of the layers. */
   readonly files: readonly LayerFile[];
   /** RFC 3339. */
   readonly created: string;
-  /** Docker's format only. */
+  /** Tokens. Docker's format only. */
   readonly contextTokens?: number | undefined;
+  /** Of the manifest; they win over those that are made of the facts. */
+  readonly annotations?: Readonly<Record<string, string>> | undefined;
+  readonly defaults?: PackagedDefaults | undefined;
 }
 
-/** @see https://github.com/modelpack/model-spec/blob/main/docs/config.md */
-export function encodeConfig(parts: ArtifactParts): { mediaType: string; bytes: Uint8Array } {
-  return parts.format === "cncf"
-    ? { mediaType: MODELPACK_CONFIG, bytes: encodeCanonical(modelPackConfig(parts)) }
-    : { mediaType: DOCKER_CONFIG_V01, bytes: encodeCanonical(dockerConfig(parts)) };
+/** A document of the model: a blob with a type. */
+export interface EncodedBlob {
+  readonly mediaType: string;
+  readonly bytes: Uint8Array;
+  readonly digest: Digest;
+  readonly size: number;
 }
 
-export function encodeManifest(
-  parts: ArtifactParts,
-  config: { mediaType: string; digest: Digest; size: number },
-): Uint8Array {
-  return encodeCanonical({
-    schemaVersion: 2,
-    mediaType: OCI_MANIFEST,
-    ...(parts.format === "cncf" ? { artifactType: MODELPACK_MANIFEST } : {}),
-    config: { mediaType: config.mediaType, size: config.size, digest: config.digest },
-    layers: parts.files.map((file) => toLayer(file, parts)),
-    annotations: {
-      [CREATED]: parts.created,
-      ...(parts.facts.license === null ? {} : { [LICENSES]: parts.facts.license }),
-      [TITLE]: titleOf(parts),
-    },
-  });
+export interface EncodedModel {
+  readonly config: EncodedBlob;
+  readonly manifest: EncodedBlob;
 }
 
 /**
- * The name of a file within the artifact. ModelPack has no types for templates and projectors: their names tell.
+ * @throws unsupported_model if the manifest would be larger than registries take
+ * @see https://github.com/modelpack/model-spec/blob/main/docs/config.md
  */
-export function nameInArtifact(role: LayerRole, name: string, format: ArtifactFormat): string {
-  if (format === "docker") return name;
-  if (role === "chatTemplate" && !name.toLowerCase().endsWith(".jinja")) return `${name}.jinja`;
-  if (role === "mmproj" && !name.toLowerCase().includes("mmproj")) return `mmproj-${name}`;
-  return name;
+export function encodeModel(parts: ModelParts): EncodedModel {
+  const whole = { ...parts, files: withoutRepeats(parts) };
+  const isModelPack = parts.format === "cncf";
+  const config = isModelPack
+    ? toBlob(MODELPACK_CONFIG, modelPackConfig(whole))
+    : toBlob(
+        parts.layout === "directory" ? DOCKER_CONFIG_V02 : DOCKER_CONFIG_V01,
+        dockerConfig(whole),
+      );
+  const manifest = encodeManifest({
+    ...(isModelPack ? { artifactType: MODELPACK_MANIFEST } : {}),
+    config,
+    layers: whole.files.map((file) => toLayer(file, whole)),
+    annotations: {
+      [CREATED]: parts.created,
+      ...(parts.facts.license === null ? {} : { [LICENSES]: parts.facts.license }),
+      ...titleAnnotation(parts),
+      ...encodeDefaults(parts.defaults),
+      ...parts.annotations,
+    },
+  });
+  return { config, manifest };
+}
+
+export interface ManifestParts {
+  readonly mediaType?: string;
+  readonly artifactType?: string;
+  readonly config: { readonly mediaType: string; readonly digest: Digest; readonly size: number };
+  readonly layers: readonly Descriptor[];
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** @throws unsupported_model if it would be larger than registries take */
+export function encodeManifest(parts: ManifestParts): EncodedBlob {
+  const { mediaType = OCI_MANIFEST, artifactType, config, layers } = parts;
+  const annotations = sorted(parts.annotations);
+  const manifest = toBlob(mediaType, {
+    schemaVersion: 2,
+    mediaType,
+    ...(artifactType === undefined ? {} : { artifactType }),
+    config: { mediaType: config.mediaType, size: config.size, digest: config.digest },
+    layers,
+    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+  });
+  if (manifest.size <= MAX_MANIFEST_BYTES) return manifest;
+  throw new AppError(
+    "unsupported_model",
+    `cannot package the model: its manifest would have ${manifest.size} bytes, and registries take ${MAX_MANIFEST_BYTES}`,
+    { hint: `Package fewer than its ${layers.length} files, or shorter annotations.` },
+  );
+}
+
+/** @see ModelParts for `format`, `facts` and `created` */
+export function toLayer(
+  file: LayerFile,
+  { format, facts, created }: Pick<ModelParts, "format" | "facts" | "created">,
+): Descriptor {
+  const { path, size, digest } = file;
+  const metadata = {
+    name: baseName(path),
+    mode: FILE_MODE,
+    uid: 0,
+    gid: 0,
+    size,
+    mtime: created,
+    typeflag: 0,
+  };
+  return {
+    mediaType: format === "cncf" ? modelPackType(file, facts.format) : dockerType(file, facts),
+    size,
+    digest,
+    annotations: {
+      [FILE_MEDIA_TYPE_UNTESTED]: "false",
+      [FILE_METADATA]: JSON.stringify(metadata),
+      [FILE_PATH]: path,
+      [TITLE]: path,
+    },
+  };
+}
+
+/**
+ * The path of a file within the artifact. ModelPack has no types for templates and projectors: their names tell.
+ */
+export function pathInArtifact(role: LayerRole, path: string, format: ArtifactFormat): string {
+  if (format === "docker") return path;
+  const name = baseName(path);
+  if (role === "chatTemplate" && !name.toLowerCase().endsWith(".jinja")) return `${path}.jinja`;
+  if (role === "mmproj" && !name.toLowerCase().includes("mmproj"))
+    return `${directoryOf(path)}mmproj-${name}`;
+  return path;
+}
+
+export function toBlob(mediaType: string, value: unknown): EncodedBlob {
+  const bytes = encodeCanonical(value);
+  return { mediaType, bytes, digest: digestOf(bytes), size: bytes.length };
 }
 
 // --- internal ---
 
-const LAYER_TYPES: Readonly<Record<ArtifactFormat, Readonly<Record<LayerRole, string>>>> = {
-  docker: {
-    weights: DOCKER_GGUF,
-    license: DOCKER_LICENSE,
-    chatTemplate: DOCKER_CHAT_TEMPLATE,
-    mmproj: DOCKER_MMPROJ,
-  },
-  cncf: {
-    weights: MODELPACK_WEIGHT,
-    license: MODELPACK_DOC,
-    chatTemplate: MODELPACK_WEIGHT_CONFIG,
-    mmproj: MODELPACK_WEIGHT,
-  },
+const DOCKER_TYPES: Readonly<Record<Exclude<LayerRole, "weights">, string>> = {
+  mmproj: DOCKER_MMPROJ,
+  adapter: DOCKER_GGUF_LORA,
+  draft: DOCKER_MODEL_FILE,
+  chatTemplate: DOCKER_CHAT_TEMPLATE,
+  license: DOCKER_LICENSE,
+  file: DOCKER_MODEL_FILE,
+};
+const DOCKER_WEIGHTS: Readonly<Record<WeightFormat, string>> = {
+  gguf: DOCKER_GGUF,
+  safetensors: DOCKER_SAFETENSORS,
+  dduf: DOCKER_DDUF,
 };
 
 /** The permission bits 0644: those of the machine that packages are no fact of the model. */
 const FILE_MODE = 420;
 
+/** Weights may have any name; what they are is known all the same. */
+function dockerType({ role, path }: LayerFile, facts: ModelFacts): string {
+  if (role !== "weights") return DOCKER_TYPES[role];
+  return DOCKER_WEIGHTS[weightFormatOf(path) ?? facts.format];
+}
+
+/** Raw weights are of the one format that the config names: weights of another are files among others. */
+function modelPackType({ role, path }: LayerFile, format: WeightFormat): string {
+  if (role === "mmproj") return MODELPACK_WEIGHT;
+  if (role === "weights") {
+    return (weightFormatOf(path) ?? format) === format ? MODELPACK_WEIGHT : MODELPACK_WEIGHT_CONFIG;
+  }
+  return role === "license" || (role === "file" && isMarkdown(path))
+    ? MODELPACK_DOC
+    : MODELPACK_WEIGHT_CONFIG;
+}
+
+/**
+ * Docker Model Runner fetches two layers of one digest into one file at once. What an engine opens must be at its path
+ * all the same; a text that is only kept is there once.
+ */
+function withoutRepeats({ files, layout }: ModelParts): readonly LayerFile[] {
+  return files.filter((file, index) => {
+    const isNeeded = layout === "directory" && file.role !== "license" && !isMarkdown(file.path);
+    return (
+      isNeeded ||
+      !files
+        .slice(0, index)
+        .some(({ role, digest }) => role === file.role && digest === file.digest)
+    );
+  });
+}
+
 /** Docker Model Runner looks a layer up by its diff id: layers are never compressed, and the two are the same. */
-function dockerConfig({ facts, files, created, contextTokens }: ArtifactParts): unknown {
+function dockerConfig({ facts, files, created, contextTokens }: ModelParts): unknown {
+  const { format, quantization, parameters, architecture, size, header } = facts;
   return {
     config: {
-      format: "gguf",
-      ...(facts.quantization === null ? {} : { quantization: facts.quantization }),
-      parameters: formatParameters(facts.parameterCount),
-      ...(facts.architecture === null ? {} : { architecture: facts.architecture }),
-      size: formatBinaryBytes(facts.tensorBytes),
-      gguf: facts.header,
+      format,
+      ...(quantization === null ? {} : { quantization }),
+      ...(parameters === null ? {} : { parameters }),
+      ...(architecture === null ? {} : { architecture }),
+      ...(size === null ? {} : { size }),
+      ...(header === null ? {} : { [format === "dduf" ? "diffusers" : format]: header }),
       ...(contextTokens === undefined ? {} : { context_size: contextTokens }),
     },
     descriptor: { created },
@@ -126,41 +258,36 @@ function dockerConfig({ facts, files, created, contextTokens }: ArtifactParts): 
   };
 }
 
-function modelPackConfig(parts: ArtifactParts): unknown {
+function modelPackConfig(parts: ModelParts): unknown {
   const { facts, files, created } = parts;
+  const { format, quantization, parameters, architecture, license } = facts;
+  const name = titleOf(parts);
   return {
     descriptor: {
       createdAt: created,
-      ...(facts.architecture === null ? {} : { family: facts.architecture }),
-      name: titleOf(parts),
-      ...(facts.license === null ? {} : { licenses: [facts.license] }),
+      ...(architecture === null ? {} : { family: architecture }),
+      ...(name === undefined ? {} : { name }),
+      ...(license === null ? {} : { licenses: [license] }),
     },
     modelfs: { type: "layers", diffIds: files.map(({ digest }) => digest) },
     config: {
-      ...(facts.architecture === null ? {} : { architecture: facts.architecture }),
-      format: "gguf",
-      paramSize: formatParameters(facts.parameterCount),
-      ...(facts.quantization === null ? {} : { quantization: facts.quantization }),
+      ...(architecture === null ? {} : { architecture }),
+      format,
+      ...(parameters === null ? {} : { paramSize: parameters }),
+      ...(quantization === null ? {} : { quantization }),
     },
   };
 }
 
-function toLayer(file: LayerFile, { format, created }: ArtifactParts): Descriptor {
-  const { role, name, size, digest } = file;
-  const metadata = { name, mode: FILE_MODE, uid: 0, gid: 0, size, mtime: created, typeflag: 0 };
-  return {
-    mediaType: LAYER_TYPES[format][role],
-    size,
-    digest,
-    annotations: {
-      [FILE_MEDIA_TYPE_UNTESTED]: "false",
-      [FILE_METADATA]: JSON.stringify(metadata),
-      [FILE_PATH]: name,
-      [TITLE]: name,
-    },
-  };
+function titleAnnotation(parts: ModelParts): Record<string, string> {
+  const title = titleOf(parts);
+  return title === undefined ? {} : { [TITLE]: title };
 }
 
-function titleOf({ facts, fallbackTitle }: ArtifactParts): string {
+function titleOf({ facts, fallbackTitle }: ModelParts): string | undefined {
   return facts.name ?? fallbackTitle;
+}
+
+function sorted(map: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(map).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }

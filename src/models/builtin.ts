@@ -9,7 +9,6 @@ import { AppError, type ErrorCode } from "../errors.ts";
 import { type Digest, digestOf, hexOf } from "../oci/digest.ts";
 import { formatReference, parseReference } from "../oci/reference.ts";
 import type { Store, StoredModel } from "../store/store.ts";
-import { packageModel } from "./package.ts";
 import embedded from "./pebble.gguf" with { type: "file" };
 
 export const BUILTIN_NAME = "pebble";
@@ -67,6 +66,7 @@ export async function ensureBuiltin(
     const gguf = join(directory, FILE_NAME);
     await writeFile(gguf, await readEmbedded());
     // Whatever this machine's SOURCE_DATE_EPOCH says: everybody's Pebble is the same model.
+    const { packageModel } = await import("./package.ts");
     await packageModel(
       store,
       { model: BUILTIN_REFERENCE, gguf },

@@ -3,9 +3,10 @@
  * Docker's model specification, which its code does not follow. Nothing is required: what is missing or odd is null.
  */
 import type { ModelConfig } from "../api/models.ts";
-import { type Descriptor, isRecord } from "../oci/descriptor.ts";
+import { isRecord } from "../oci/descriptor.ts";
 import type { Manifest } from "../oci/manifest.ts";
-import { CREATED, FILE_PATH, TITLE, weightFormat } from "../oci/media-types.ts";
+import { archivedFormat, CREATED, weightFormat } from "../oci/media-types.ts";
+import { type ModelLayer, modelLayers } from "../oci/model-layers.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { formatBinaryBytes } from "./amounts.ts";
 import { toUnixSeconds } from "./created.ts";
@@ -17,11 +18,7 @@ export interface ConfigFacts {
   readonly config: ModelConfig;
   /** Unix seconds; 0 if nothing says. */
   readonly created: number;
-}
-
-/** @throws blob_not_found, digest_mismatch */
-export async function describeConfig(store: Store, model: StoredModel): Promise<ModelConfig> {
-  return (await readConfigFacts(store, model)).config;
+  readonly layers: readonly ModelLayer[];
 }
 
 /** @throws blob_not_found, digest_mismatch */
@@ -38,10 +35,11 @@ export function emptyConfigFacts(manifest: Manifest): ConfigFacts {
 /** Pure. Bytes that are no JSON object say nothing. */
 export function toConfigFacts(bytes: Uint8Array, manifest: Manifest): ConfigFacts {
   const root = parseObject(bytes);
+  const layers = modelLayers(manifest, root);
   const config = objectAt(root, "config");
   const descriptor = objectAt(root, "descriptor");
   const gguf = toTextMap(config["gguf"]);
-  const format = text(config["format"])?.toLowerCase() ?? formatOfLayers(manifest);
+  const format = text(config["format"])?.toLowerCase() ?? formatOfLayers(layers);
   const architecture = text(config["architecture"]) ?? text(descriptor["family"]);
   return {
     config: {
@@ -50,26 +48,19 @@ export function toConfigFacts(bytes: Uint8Array, manifest: Manifest): ConfigFact
       parameters: compact(text(config["parameters"]) ?? text(config["paramSize"])),
       architecture,
       size: toSize(config["size"]),
-      context_size: toContext(config["context_size"], gguf, architecture),
+      context_size: toContext(config, gguf, architecture),
       gguf,
     },
+    layers,
     created: toUnixSeconds(
       descriptor["created"] ?? descriptor["createdAt"] ?? manifest.annotations?.[CREATED],
     ),
   };
 }
 
-/** The path of a layer's file, if it has one. */
-export function layerPath({ annotations }: Descriptor): string | undefined {
-  return annotations?.[FILE_PATH] || annotations?.[TITLE] || undefined;
-}
-
-/** Layers that hold weights, in order. */
-export function weightLayers(manifest: Manifest, configFormat: string | null): Descriptor[] {
-  return manifest.layers.filter(
-    (layer) =>
-      weightFormat(layer.mediaType, layerPath(layer), configFormat ?? undefined) !== undefined,
-  );
+/** Layers that hold weights, plain or packed, in order. */
+export function weightLayers({ config, layers }: ConfigFacts): readonly ModelLayer[] {
+  return layers.filter((layer) => formatOfLayer(layer, config.format ?? undefined) !== undefined);
 }
 
 // --- internal ---
@@ -109,13 +100,17 @@ function toSize(value: unknown): string | null {
   return compact(text(value));
 }
 
+/** Packaged, or else what the model was trained for, as the headers of its weights or the files beside them say. */
 function toContext(
-  packaged: unknown,
+  config: Record<string, unknown>,
   gguf: Readonly<Record<string, string>> | null,
   architecture: string | null,
 ): number | null {
-  const trained = gguf?.[`${architecture}.context_length`] ?? gguf?.["llama.context_length"];
-  const tokens = [packaged, Number(trained ?? Number.NaN)].find(
+  const trained =
+    gguf?.[`${architecture}.context_length`] ??
+    gguf?.["llama.context_length"] ??
+    toTextMap(config["safetensors"])?.["context_length"];
+  const tokens = [config["context_size"], Number(trained ?? Number.NaN)].find(
     (value) => Number.isSafeInteger(value) && ((value as number) > 0 || value === -1),
   );
   return (tokens as number | undefined) ?? null;
@@ -127,7 +122,13 @@ function toTextMap(value: unknown): Record<string, string> | null {
   return Object.fromEntries(entries.map(([key, member]) => [key, String(member)]));
 }
 
-function formatOfLayers(manifest: Manifest): string | null {
-  const formats = manifest.layers.map((layer) => weightFormat(layer.mediaType, layerPath(layer)));
+function formatOfLayers(layers: readonly ModelLayer[]): string | null {
+  const formats = layers.map((layer) => formatOfLayer(layer));
   return formats.find((format) => format !== undefined) ?? null;
+}
+
+function formatOfLayer({ mediaType, path }: ModelLayer, configFormat?: string): string | undefined {
+  return (
+    weightFormat(mediaType, path, configFormat) ?? archivedFormat(mediaType, path, configFormat)
+  );
 }

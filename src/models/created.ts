@@ -29,6 +29,11 @@ export function toUnixSeconds(text: unknown): number {
   return Number.isNaN(milliseconds) ? 0 : Math.floor(milliseconds / 1000);
 }
 
+/** @param seconds since 1970. @returns RFC 3339 in UTC */
+export function toRfc3339(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().replace(".000Z", "Z");
+}
+
 // --- internal ---
 
 function fromRfc3339(text: string): string {
@@ -36,7 +41,7 @@ function fromRfc3339(text: string): string {
   const seconds = Math.floor(milliseconds / 1000);
   // JavaScript takes 30 February for 1 March.
   const isDay = Number(text.slice(8, 10)) <= daysInMonth(text);
-  if (isDay && seconds <= MAX_SECONDS && seconds >= -62_135_596_800) return format(seconds);
+  if (isDay && seconds <= MAX_SECONDS && seconds >= -62_135_596_800) return toRfc3339(seconds);
   throw new AppError("usage", `cannot read the creation time \`${text.slice(0, 100)}\``, {
     hint: "Give it as in `2026-01-02T03:04:05Z`.",
   });
@@ -48,12 +53,8 @@ function daysInMonth(text: string): number {
 
 function fromEpoch(text: string): string {
   const seconds = /^\d{1,12}$/.test(text) ? Number(text) : Number.NaN;
-  if (seconds <= MAX_SECONDS) return format(seconds);
+  if (seconds <= MAX_SECONDS) return toRfc3339(seconds);
   throw new AppError("usage", `cannot read SOURCE_DATE_EPOCH \`${text.slice(0, 100)}\``, {
     hint: "Set it to whole seconds since 1970, or unset it.",
   });
-}
-
-function format(seconds: number): string {
-  return new Date(seconds * 1000).toISOString().replace(".000Z", "Z");
 }

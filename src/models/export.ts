@@ -1,6 +1,6 @@
 /**
- * A model as a tar archive: what Docker Model Runner loads (`manifest.json` and the blobs) and an OCI image layout at the
- * same time, which skopeo and oras read.
+ * Models as a tar archive: an OCI image layout, which skopeo and oras read, and, for a single model, at the same time what
+ * Docker Model Runner loads (`manifest.json` and the blobs).
  */
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -9,7 +9,15 @@ import { type Digest, hexOf } from "../oci/digest.ts";
 import { encodeCanonical } from "../oci/manifest.ts";
 import { OCI_INDEX, REF_NAME } from "../oci/media-types.ts";
 import type { Store, StoredModel } from "../store/store.ts";
-import { TAR_END, encodeTarHeader, paddingOf } from "./tar.ts";
+import { tagsByName } from "./push-target.ts";
+import { TAR_END, encodeTarHeader, paddingOf } from "../archive/tar.ts";
+
+export interface ExportSelection {
+  /** Names or digests; one that is named twice is archived once. It keeps the names it was called by, or all for a digest. */
+  readonly models: readonly string[];
+  /** Digests that the other side has: their blobs are left out, and those of models among them. */
+  readonly have?: Iterable<string>;
+}
 
 export interface ModelArchive {
   /** Of the archive, in bytes. */
@@ -18,24 +26,35 @@ export interface ModelArchive {
   readonly chunks: AsyncIterable<Uint8Array>;
 }
 
-/** @throws model_not_found, blob_not_found, digest_mismatch (a blob has the wrong size) */
-export async function exportModel(
+/**
+ * What says what the archive holds comes first, so that a reader knows what it is going to get; `manifest.json` comes last,
+ * as Docker Model Runner writes it. Manifests are never left out.
+ *
+ * @throws model_not_found, blob_not_found, digest_mismatch (a blob has the wrong size)
+ */
+export async function exportModels(
   store: Store,
-  name: string,
+  { models: names, have = [] }: ExportSelection,
   options: { signal: AbortSignal },
 ): Promise<ModelArchive> {
-  const model = await store.resolve(name);
-  const manifest = await store.readBlob(model.manifestDescriptor);
-  const blobs = uniqueBlobs(model);
+  const models = await resolveAll(store, names);
+  const known = await completeKnown(store, new Set(have));
+  const blobs = uniqueBlobs(models).filter(({ digest }) => !known.has(digest));
   for (const blob of blobs) await requireSize(store, blob);
+  const manifests: Entry[] = [];
+  for (const { manifestDescriptor, digest } of models) {
+    const bytes = await store.readBlob(manifestDescriptor);
+    manifests.push({ name: blobName(digest), kind: "bytes", bytes });
+  }
+  const [first, ...others] = manifests;
   const entries: Entry[] = [
+    { name: "oci-layout", kind: "bytes", bytes: encodeCanonical({ imageLayoutVersion: "1.0.0" }) },
+    { name: "index.json", kind: "bytes", bytes: encodeIndex(models) },
     { name: "blobs", kind: "directory" },
     { name: "blobs/sha256", kind: "directory" },
+    ...manifests,
     ...blobs.map((blob): Entry => ({ name: blobName(blob.digest), kind: "blob", ...blob })),
-    { name: blobName(model.digest), kind: "bytes", bytes: manifest },
-    { name: "oci-layout", kind: "bytes", bytes: encodeCanonical({ imageLayoutVersion: "1.0.0" }) },
-    { name: "index.json", kind: "bytes", bytes: encodeIndex(model) },
-    { name: "manifest.json", kind: "bytes", bytes: manifest },
+    ...(first === undefined || others.length > 0 ? [] : [{ ...first, name: "manifest.json" }]),
   ];
   const sizeBytes = entries.reduce((sum, entry) => sum + archivedSize(entry), TAR_END.length);
   return { sizeBytes, chunks: writeEntries(store, entries, options.signal) };
@@ -53,9 +72,32 @@ type Entry =
   | { readonly name: string; readonly kind: "bytes"; readonly bytes: Uint8Array }
   | ({ readonly name: string; readonly kind: "blob" } & Blob);
 
-/** Layers, then the config; one blob may be several layers. */
-function uniqueBlobs({ manifest }: StoredModel): Blob[] {
-  const all = [...manifest.layers, manifest.config];
+/** Each with the tags that are asked for. */
+async function resolveAll(store: Store, names: readonly string[]): Promise<StoredModel[]> {
+  const models = new Map<Digest, StoredModel>();
+  for (const name of names) {
+    const model = await store.resolve(name);
+    const before = models.get(model.digest)?.tags ?? [];
+    const named = tagsByName(model.tags, name.trim());
+    const tags = new Set([...before, ...(named.length === 0 ? model.tags : named)]);
+    models.set(model.digest, { ...model, tags: [...tags] });
+  }
+  return [...models.values()];
+}
+
+/** Whoever has a model has its blobs: a list of ids, as `tug list --json` gives it, is enough. */
+async function completeKnown(
+  store: Store,
+  have: ReadonlySet<string>,
+): Promise<ReadonlySet<string>> {
+  if (have.size === 0) return have;
+  const known = (await store.list()).filter(({ digest }) => have.has(digest));
+  return new Set([...have, ...uniqueBlobs(known).map(({ digest }) => digest)]);
+}
+
+/** Of each model the config, then the layers; one blob may be several layers, or in several models. */
+function uniqueBlobs(models: readonly StoredModel[]): Blob[] {
+  const all = models.flatMap(({ manifest }) => [manifest.config, ...manifest.layers]);
   const sizes = new Map(all.map(({ digest, size }) => [digest, size]));
   return [...sizes].map(([digest, size]) => ({ digest, size }));
 }
@@ -74,15 +116,15 @@ async function requireSize(store: Store, { digest, size }: Blob): Promise<void> 
   if (found !== size) throw mismatch(digest, `it has ${found} bytes of ${size}`);
 }
 
-function encodeIndex({ manifestDescriptor: { mediaType, digest, size }, tags }: StoredModel) {
-  const entry = { mediaType, digest, size };
-  // One entry a tag; none of them is more the model's name than another.
-  const manifests = tags.map((tag) => ({ ...entry, annotations: { [REF_NAME]: tag } }));
-  return encodeCanonical({
-    schemaVersion: 2,
-    mediaType: OCI_INDEX,
-    manifests: manifests.length === 0 ? [entry] : manifests,
+function encodeIndex(models: readonly StoredModel[]): Uint8Array {
+  const manifests = models.flatMap(({ manifestDescriptor: { mediaType, digest, size }, tags }) => {
+    const entry = { mediaType, digest, size };
+    // One entry a tag; none of them is more the model's name than another.
+    return tags.length === 0
+      ? [entry]
+      : tags.map((tag) => ({ ...entry, annotations: { [REF_NAME]: tag } }));
   });
+  return encodeCanonical({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
 }
 
 function blobName(digest: Digest): string {

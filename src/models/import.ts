@@ -1,24 +1,18 @@
-/** Reads a model from a tar archive: Docker Model Runner's, or any OCI image layout with one model in it. */
+/**
+ * Reads models from a tar archive: Tug's and Docker Model Runner's, or any OCI image layout with models in it, such as
+ * skopeo's `oci-archive`; plain, or compressed with gzip or zstd.
+ */
 import type { ProgressListener } from "../api/progress.ts";
 import { AppError } from "../errors.ts";
-import { isRecord } from "../oci/descriptor.ts";
-import { type Digest, digestOf, parseDigest, tryParseDigest } from "../oci/digest.ts";
-import { MAX_MANIFEST_BYTES, parseManifest } from "../oci/manifest.ts";
-import {
-  DOCKER_CONFIG_V01,
-  DOCKER_CONFIG_V02,
-  MODELPACK_CONFIG,
-  REF_NAME,
-} from "../oci/media-types.ts";
-import { type Reference, parseReference } from "../oci/reference.ts";
-import type { Store, StoredModel, Transaction } from "../store/store.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { BlobId, Store, StoredModel, Transaction } from "../store/store.ts";
+import { blobDigestOf, plainName, readWhole, tryParseJson } from "./archive-entries.ts";
+import { ArchiveLimits } from "./archive-limits.ts";
+import { type ArchiveContents, findModels, type FoundModel } from "./archive-models.ts";
+import { decompressed } from "../archive/decompress.ts";
 import { reportBytes } from "./progress.ts";
-import { type TarEntry, readTar } from "./tar.ts";
-
-/** A layer, a manifest, a config and a few names make an entry each. */
-const MAX_ENTRIES = 40_000;
-const BLOB_NAME = /^(?:\.\/)?(?:blobs|manifests)\/sha256\/(?<hex>[0-9a-f]{64})$/;
-const CONFIG_TYPES: readonly string[] = [DOCKER_CONFIG_V01, DOCKER_CONFIG_V02, MODELPACK_CONFIG];
+import { type TarEntry, readTar } from "../archive/tar.ts";
+import { MAX_MANIFEST_BYTES } from "../oci/manifest.ts";
 
 export interface ImportOptions {
   readonly signal: AbortSignal;
@@ -26,68 +20,77 @@ export interface ImportOptions {
 }
 
 /**
- * Every blob is checked against the digest in its name. The model gets the tags that the archive names, if any; they
- * move from other models.
+ * Every blob is checked against the digest in its name. Blobs that the archive leaves out must be in the store. Models get
+ * the tags that the archive names, if any; they move from other models. All models enter the store, or none.
  *
- * @throws invalid_model_file, unsupported_model, digest_mismatch, insufficient_storage
+ * @throws invalid_model_file, unsupported_model, blob_not_found, digest_mismatch, insufficient_storage, cancelled
  */
-export async function importModel(
+export async function importModels(
   store: Store,
   chunks: AsyncIterable<Uint8Array>,
   options: ImportOptions,
-): Promise<StoredModel> {
+): Promise<StoredModel[]> {
   await using transaction = await store.begin();
   const contents = await readContents(transaction, chunks, options);
-  const manifest = await findManifest(store, contents);
-  requireModel(manifest);
+  const found = await findModels(contents, {
+    readBlob: (blob) => store.readBlob(blob, { maxBytes: MAX_MANIFEST_BYTES }),
+    onWarning: (message) => options.onProgress?.({ type: "warning", message }),
+  });
+  for (const model of found) await requireBlobs(store, contents, model);
   options.signal.throwIfAborted();
-  const [first, ...others] = tagsOf(contents.index, digestOf(manifest));
-  const model = await transaction.commit(manifest, first);
-  for (const tag of others) await store.tag(model.digest, tag);
-  return others.length === 0 ? model : await store.resolve(model.digest);
+  const models: StoredModel[] = [];
+  for (const { manifest, tags } of found) {
+    const [first, ...others] = tags;
+    const model = await transaction.commit(manifest, first);
+    for (const tag of others) await store.tag(model.digest, tag);
+    models.push(others.length === 0 ? model : await store.resolve(model.digest));
+  }
+  return models;
 }
 
 // --- internal ---
-
-interface Contents {
-  readonly sizes: ReadonlyMap<Digest, number>;
-  readonly manifest: Uint8Array | undefined;
-  readonly index: unknown;
-}
 
 async function readContents(
   transaction: Transaction,
   chunks: AsyncIterable<Uint8Array>,
   options: ImportOptions,
-): Promise<Contents> {
+): Promise<ArchiveContents> {
+  const limits = new ArchiveLimits();
   const sizes = new Map<Digest, number>();
-  let manifest: Uint8Array | undefined;
-  let index: unknown;
-  let entries = 0;
-  for await (const entry of readTar(chunks)) {
+  const small = new Map<string, Uint8Array>();
+  const source = limits.unpacked(decompressed(limits.packed(chunks)));
+  for await (const entry of readTar(source)) {
     options.signal.throwIfAborted();
-    entries += 1;
-    if (entries > MAX_ENTRIES) throw unreadable(`it has more than ${MAX_ENTRIES} entries`);
-    if (entry.name.split("/").includes("..")) throw unreadable("a name in it leads out of it");
+    limits.count(entry);
+    const digest = blobDigestOf(entry.name);
+    if (entry.kind === "link" && digest !== undefined) throw unreadable("a blob in it is a link");
     if (entry.kind !== "file") continue;
-    const name = entry.name.replace(/^\.\//, "");
-    const hex = BLOB_NAME.exec(name)?.groups?.["hex"];
-    if (hex !== undefined) {
-      const blob = { digest: parseDigest(`sha256:${hex}`), size: entry.size };
+    if (digest !== undefined) {
+      const blob = { digest, size: entry.size };
       await ingest(transaction, { entry, blob }, options);
       sizes.set(blob.digest, blob.size);
-    } else if (name === "manifest.json") {
-      manifest = await readSmall(entry);
-    } else if (name === "index.json") {
-      index = tryParseJson(await readSmall(entry));
+      continue;
     }
+    const name = plainName(entry.name);
+    if (name !== "manifest.json" && name !== "index.json") {
+      limits.ignore(entry);
+      continue;
+    }
+    if (small.has(name)) throw unreadable(`it has two files \`${name}\``);
+    if (entry.size > MAX_MANIFEST_BYTES) throw unreadable(`its \`${name}\` is too large`);
+    small.set(name, await readWhole(entry));
   }
-  return { sizes, manifest, index };
+  const index = small.get("index.json");
+  return {
+    sizes,
+    manifest: small.get("manifest.json"),
+    index: index === undefined ? undefined : tryParseJson(index),
+  };
 }
 
 async function ingest(
   transaction: Transaction,
-  { entry, blob }: { entry: TarEntry; blob: { digest: Digest; size: number } },
+  { entry, blob }: { entry: TarEntry; blob: BlobId },
   { signal, onProgress }: ImportOptions,
 ): Promise<void> {
   const report = reportBytes(onProgress, { id: blob.digest, phase: "importing" });
@@ -98,65 +101,26 @@ async function ingest(
   });
 }
 
-async function readSmall(entry: TarEntry): Promise<Uint8Array> {
-  if (entry.size > MAX_MANIFEST_BYTES) throw unreadable(`its \`${entry.name}\` is too large`);
-  const parts: Uint8Array[] = [];
-  for await (const part of entry.body) parts.push(Uint8Array.from(part));
-  return Buffer.concat(parts);
-}
-
-/** `manifest.json` is Docker Model Runner's; docker save has a file of that name too, which is a list. */
-async function findManifest(store: Store, contents: Contents): Promise<Uint8Array> {
-  const { manifest, index, sizes } = contents;
-  if (manifest !== undefined && isRecord(tryParseJson(manifest))) return manifest;
-  const digests = new Set(manifestsOf(index).map(({ digest }) => String(digest)));
-  const [digest] = [...digests].map(tryParseDigest);
-  const size = digest === undefined ? undefined : sizes.get(digest);
-  if (digests.size > 1) throw unreadable(`it holds ${digests.size} models`);
-  if (digest === undefined || size === undefined) throw unreadable("it has no manifest");
-  return store.readBlob({ digest, size }, { maxBytes: MAX_MANIFEST_BYTES });
-}
-
-function requireModel(bytes: Uint8Array): void {
-  const { config } = parseManifest(bytes);
-  if (CONFIG_TYPES.includes(config.mediaType)) return;
-  const type = config.mediaType.slice(0, 200);
-  throw new AppError("unsupported_model", `cannot import the archive: \`${type}\` is no model`, {
-    hint: "Give an archive of a model, as `docker model package` or Tug's export writes it.",
-  });
-}
-
-/** A name that is no reference of ours, such as the bare tag that other tools write, is no tag here. */
-function tagsOf(index: unknown, model: Digest): Reference[] {
-  return manifestsOf(index).flatMap(({ annotations, digest }) => {
-    // A name of something else says nothing of this model.
-    if (digest !== model) return [];
-    const name = isRecord(annotations) ? annotations[REF_NAME] : undefined;
-    if (typeof name !== "string" || !name.includes("/")) return [];
-    try {
-      const { registry, repository, tag } = parseReference(name);
-      return tag === undefined ? [] : [{ registry, repository, tag }];
-    } catch {
-      return [];
-    }
-  });
-}
-
-function manifestsOf(index: unknown): Record<string, unknown>[] {
-  const manifests = isRecord(index) ? index["manifests"] : undefined;
-  return Array.isArray(manifests) ? manifests.filter(isRecord) : [];
-}
-
-function tryParseJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return undefined;
+/** Before the first model is entered: an archive comes in whole or not at all. */
+async function requireBlobs(
+  store: Store,
+  { sizes }: ArchiveContents,
+  { blobs, name }: FoundModel,
+): Promise<void> {
+  for (const blob of blobs) {
+    if (sizes.get(blob.digest) === blob.size || (await store.hasBlob(blob.digest))) continue;
+    throw new AppError(
+      "blob_not_found",
+      `cannot import \`${name}\`: \`${blob.digest}\` is neither in the archive nor in the store`,
+      {
+        hint: "If it was exported with `--missing-from`, import first what it was exported against; else export it again.",
+      },
+    );
   }
 }
 
 function unreadable(reason: string): AppError {
   return new AppError("invalid_model_file", `cannot import the archive: ${reason}`, {
-    hint: "Give an archive of one model, as `docker model package` or Tug's export writes it.",
+    hint: "Give an archive of models, as `tug export` or `docker model package` writes it.",
   });
 }

@@ -3,7 +3,8 @@ import type { Model, ModelDetails } from "../api/models.ts";
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { Store, StoredModel } from "../store/store.ts";
-import { type ConfigFacts, emptyConfigFacts, layerPath, readConfigFacts } from "./config.ts";
+import { layerPath } from "../oci/model-layers.ts";
+import { type ConfigFacts, emptyConfigFacts, readConfigFacts } from "./config.ts";
 
 /** A model whose config cannot be read is listed all the same, so that it can be seen and removed. */
 export async function listModels(store: Store): Promise<Model[]> {
@@ -15,9 +16,14 @@ export async function listModels(store: Store): Promise<Model[]> {
 /** @throws model_not_found, invalid_reference */
 export async function inspectModel(store: Store, name: string): Promise<ModelDetails> {
   const stored = await store.resolve(name);
+  return toDetails(stored, await readLeniently(store, stored));
+}
+
+/** Pure. */
+export function toDetails(stored: StoredModel, facts: ConfigFacts): ModelDetails {
   const { manifest } = stored;
   return {
-    ...(await describeModel(store, stored)),
+    ...toModel(stored, facts),
     media_type: manifest.config.mediaType,
     artifact_type: manifest.artifactType ?? null,
     annotations: manifest.annotations ?? {},
@@ -31,7 +37,12 @@ export async function inspectModel(store: Store, name: string): Promise<ModelDet
 }
 
 export async function describeModel(store: Store, stored: StoredModel): Promise<Model> {
-  const { config, created } = await readLeniently(store, stored);
+  return toModel(stored, await readLeniently(store, stored));
+}
+
+// --- internal ---
+
+function toModel(stored: StoredModel, { config, created }: ConfigFacts): Model {
   return {
     id: stored.digest,
     tags: stored.tags,
@@ -40,8 +51,6 @@ export async function describeModel(store: Store, stored: StoredModel): Promise<
     size_bytes: stored.sizeBytes,
   };
 }
-
-// --- internal ---
 
 async function readLeniently(store: Store, stored: StoredModel): Promise<ConfigFacts> {
   try {

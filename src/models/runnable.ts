@@ -4,11 +4,14 @@ import { dirname, isAbsolute, resolve } from "node:path";
 import { AppError } from "../errors.ts";
 import { digestOf } from "../oci/digest.ts";
 import { encodeCanonical } from "../oci/manifest.ts";
+import { isWeightArchive } from "../oci/media-types.ts";
+import { readDefaults } from "../oci/model-defaults.ts";
 import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
-import { readGgufFacts, splitNames, toReadError } from "../store/gguf.ts";
+import { readGgufFacts, splitNames } from "../store/gguf.ts";
+import { toReadError } from "../store/read-error.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { ensureBuiltin, isBuiltin } from "./builtin.ts";
-import { describeConfig, weightLayers } from "./config.ts";
+import { readConfigFacts, weightLayers } from "./config.ts";
 
 export interface RunnableOptions {
   /** Files that may be named by their absolute path: any, or those of a list. */
@@ -32,7 +35,7 @@ export async function resolveRunnable(
   }
   const { signal = new AbortController().signal } = options;
   const model = isBuiltin(name) ? await ensureBuiltin(store, { signal }) : await find(store, name);
-  return toRunnableModel(store, model, name);
+  return toRunnableModel(store, model, { name, signal });
 }
 
 // --- internal ---
@@ -95,7 +98,7 @@ async function find(store: Store, name: string): Promise<StoredModel> {
   } catch (error) {
     if (!(error instanceof AppError) || error.code !== "model_not_found") throw error;
     throw new AppError("model_not_found", error.message, {
-      hint: "`tug list` shows the models that are here. Add one with `tug package --gguf FILE NAME`, run a file with `tug run ./file.gguf`, or try `tug run pebble`.",
+      hint: "Get it with `tug pull`, find others with `tug search`; `tug list` shows the models that are here, and `tug run pebble` needs no download.",
       cause: error,
     });
   }
@@ -104,27 +107,47 @@ async function find(store: Store, name: string): Promise<StoredModel> {
 async function toRunnableModel(
   store: Store,
   model: StoredModel,
-  name: string,
+  { name, signal }: { readonly name: string; readonly signal: AbortSignal },
 ): Promise<RunnableModel> {
-  const { format: configFormat } = await describeConfig(store, model);
-  const weights = weightLayers(model.manifest, configFormat);
-  const format = formatOf(configFormat);
-  if (format === undefined || weights.length === 0) {
-    throw new AppError(
-      "unsupported_model",
-      `cannot run \`${name}\`: it has no weights known here`,
-      {
-        hint: "`tug inspect` shows what it is made of.",
-      },
-    );
-  }
+  const facts = await readConfigFacts(store, model);
+  const { format: configFormat } = facts.config;
+  const openBundle = (during: AbortSignal): Promise<Bundle & AsyncDisposable> =>
+    store.openBundle(model, {
+      signal: during,
+      ...(configFormat === null ? {} : { configFormat }),
+    });
+  const weights = weightLayers(facts);
+  const bytes = weights.reduce((sum, { size }) => sum + size, 0);
+  const known = weights.length === 0 ? undefined : formatOf(configFormat);
+  const { format, weightBytes } =
+    known === undefined && facts.layers.some(({ mediaType }) => isWeightArchive(mediaType))
+      ? await readUnpacked(openBundle, signal)
+      : { format: known, weightBytes: bytes };
+  if (format === undefined) throw noKnownWeights(name);
   return {
     id: model.digest,
     name,
     format,
-    weightBytes: weights.reduce((sum, { size }) => sum + size, 0),
-    openBundle: () => store.openBundle(model, configFormat === null ? {} : { configFormat }),
+    // Packed ones are counted as they are packed: what they unpack to is known when they are opened.
+    weightBytes,
+    defaults: readDefaults(model.manifest),
+    openBundle,
   };
+}
+
+/** Nothing says what is in the archives: they are unpacked now, once, instead of when the engine starts. */
+async function readUnpacked(
+  openBundle: RunnableModel["openBundle"],
+  signal: AbortSignal,
+): Promise<Pick<RunnableModel, "format" | "weightBytes">> {
+  await using bundle = await openBundle(signal);
+  return { format: bundle.format, weightBytes: bundle.weightBytes };
+}
+
+function noKnownWeights(name: string): AppError {
+  return new AppError("unsupported_model", `cannot run \`${name}\`: it has no weights known here`, {
+    hint: "`tug inspect` shows what it is made of.",
+  });
 }
 
 function formatOf(text: string | null): ModelFormat | undefined {

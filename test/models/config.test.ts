@@ -159,9 +159,47 @@ describe("toConfigFacts", () => {
   });
 });
 
+const weightsOf = (manifest: Manifest): string[] =>
+  weightLayers(describeJson({ config: { format: "gguf" } }, manifest)).map(({ digest }) => digest);
+
 describe("weightLayers", () => {
   test("config: licences and projectors are no weights", () => {
-    expect(weightLayers(DOCKER, "gguf")).toEqual([DOCKER.layers[0] as never]);
-    expect(weightLayers(MODELPACK, "gguf")).toEqual([MODELPACK.layers[0] as never]);
+    expect(weightsOf(DOCKER)).toEqual([DOCKER.layers[0]?.digest ?? ""]);
+    expect(weightsOf(MODELPACK)).toEqual([MODELPACK.layers[0]?.digest ?? ""]);
+  });
+
+  test("config: packed weights are weights, of the format their path says or else the config", () => {
+    const [first] = MODELPACK.layers;
+    const packed = (path: string): Manifest => ({
+      ...MODELPACK,
+      layers: [
+        {
+          ...(first as Manifest["layers"][number]),
+          mediaType: "application/vnd.cncf.model.weight.v1.tar+zstd",
+          annotations: { [FILE_PATH]: path },
+        },
+      ],
+    });
+
+    expect(describeJson({}, packed("q/m.gguf.tar.zst")).config.format).toBe("gguf");
+    expect(describeJson({}, packed("weights")).config.format).toBeNull();
+    expect(weightLayers(describeJson({}, packed("weights")))).toEqual([]);
+    expect(
+      weightLayers(describeJson({ config: { format: "safetensors" } }, packed("weights"))),
+    ).toHaveLength(1);
+  });
+
+  test("config: layers whose own types say nothing are what the config's `files` declare", () => {
+    const [first] = DOCKER.layers;
+    const untyped = {
+      ...(first as Manifest["layers"][number]),
+      mediaType: "application/octet-stream",
+    };
+    const files = [null, { diffID: 1 }, { diffID: untyped.digest, type: DOCKER_GGUF }];
+
+    const facts = describeJson({ files }, { ...DOCKER, layers: [untyped] });
+
+    expect(facts.config.format).toBe("gguf");
+    expect(weightLayers(facts)).toHaveLength(1);
   });
 });

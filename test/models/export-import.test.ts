@@ -4,13 +4,13 @@ import { chmod, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/pr
 import { join } from "node:path";
 import type { Progress } from "../../src/api/progress.ts";
 import { AppError } from "../../src/errors.ts";
-import { exportModel } from "../../src/models/export.ts";
-import { importModel } from "../../src/models/import.ts";
+import { exportModels } from "../../src/models/export.ts";
+import { importModels } from "../../src/models/import.ts";
 import { packageModel } from "../../src/models/package.ts";
-import { TAR_END, encodeTarHeader, paddingOf } from "../../src/models/tar.ts";
+import { TAR_END, encodeTarHeader, paddingOf } from "../../src/archive/tar.ts";
 import { digestOf, hexOf } from "../../src/oci/digest.ts";
 import { encodeCanonical } from "../../src/oci/manifest.ts";
-import { Store } from "../../src/store/store.ts";
+import { Store, type StoredModel } from "../../src/store/store.ts";
 import { FIRST_SHARD, PEBBLE } from "../helpers/pebble.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 
@@ -31,13 +31,16 @@ function encode(files: Readonly<Record<string, Uint8Array>>): Buffer {
   return Buffer.concat([...parts, TAR_END]);
 }
 
-async function exported(store: Store, name: string): Promise<Buffer> {
-  const { chunks } = await exportModel(store, name, { signal });
+async function exported(store: Store, ...models: string[]): Promise<Buffer> {
+  const { chunks } = await exportModels(store, { models }, { signal });
   return Buffer.concat(await Array.fromAsync(chunks));
 }
 
-const imported = (store: Store, archive: Uint8Array) =>
-  importModel(store, chunked(archive), { signal });
+async function imported(store: Store, archive: Uint8Array): Promise<StoredModel> {
+  const [model, ...others] = await importModels(store, chunked(archive), { signal });
+  expect(others).toEqual([]);
+  return model as StoredModel;
+}
 
 async function failure(work: Promise<unknown>): Promise<AppError> {
   const thrown = await work.catch((error: unknown) => error);
@@ -60,8 +63,23 @@ async function stores(): Promise<
   };
 }
 
-describe("exportModel and importModel", () => {
-  test("export: what is exported is imported as the same model, with its tags", async () => {
+describe("exportModels and importModels", () => {
+  test("export: what is exported is imported as the same model", async () => {
+    await using it = await stores();
+
+    const model = await imported(it.other, await exported(it.store, "me/model:v1"));
+
+    expect(model).toEqual(await it.store.resolve("me/model:v1"));
+    expect(model.digest as string).toBe(it.id);
+    expect((await it.other.verify({ signal })).problems).toEqual([]);
+  });
+
+  test.each<[string, string[], string[]]>([
+    ["its whole name", ["me/model:v1"], ["docker.io/me/model:v1"]],
+    ["a part of its name", ["model:v1"], ["docker.io/me/model:v1"]],
+    ["two names", ["other:x", "me/model:v1"], ["docker.io/me/model:v1", "docker.io/me/other:x"]],
+    ["its digest", [], ["docker.io/me/model:v1", "docker.io/me/other:x"]],
+  ])("export: a model has the names it was called by: %s", async (_, names, tags) => {
     await using it = await stores();
     await it.store.tag((await it.store.resolve("me/model:v1")).digest, {
       registry: "docker.io",
@@ -69,18 +87,15 @@ describe("exportModel and importModel", () => {
       tag: "x",
     });
 
-    const model = await imported(it.other, await exported(it.store, "me/model:v1"));
+    const bytes = await exported(it.store, ...(names.length === 0 ? [it.id] : names));
 
-    expect(model).toEqual(await it.store.resolve("me/model:v1"));
-    expect(model.digest as string).toBe(it.id);
-    expect(model.tags).toEqual(["docker.io/me/model:v1", "docker.io/me/other:x"]);
-    expect((await it.other.verify({ signal })).problems).toEqual([]);
+    expect((await imported(it.other, bytes)).tags).toEqual(tags);
   });
 
   test("export: the archive has the size that was announced, and is the same every time", async () => {
     await using it = await stores();
 
-    const { sizeBytes } = await exportModel(it.store, it.id, { signal });
+    const { sizeBytes } = await exportModels(it.store, { models: [it.id] }, { signal });
 
     const archive = await exported(it.store, it.id);
     expect(archive.length).toBe(sizeBytes);
@@ -95,16 +110,16 @@ describe("exportModel and importModel", () => {
     const { stdout } = Bun.spawnSync(["tar", "-tf", join(it.path, "m.tar")]);
     const raw = Bun.spawnSync(["tar", "-xOf", join(it.path, "m.tar"), "manifest.json"]).stdout;
 
-    const blobs = [...manifest.layers, manifest.config].map(
+    const blobs = [manifest.config, ...manifest.layers].map(
       ({ digest }) => `blobs/sha256/${hexOf(digest)}`,
     );
     expect(stdout.toString().trim().split("\n")).toEqual([
-      "blobs/",
-      "blobs/sha256/",
-      ...blobs,
-      `blobs/sha256/${it.id.slice(7)}`,
       "oci-layout",
       "index.json",
+      "blobs/",
+      "blobs/sha256/",
+      `blobs/sha256/${it.id.slice(7)}`,
+      ...blobs,
       "manifest.json",
     ]);
     expect(digestOf(raw) as string).toBe(it.id);
@@ -127,7 +142,7 @@ describe("exportModel and importModel", () => {
   test("export: an unknown model is not found", async () => {
     await using it = await stores();
 
-    const error = await failure(exportModel(it.store, "me/nothing", { signal }));
+    const error = await failure(exported(it.store, "me/nothing"));
 
     expect(error.code).toBe("model_not_found");
   });
@@ -137,7 +152,7 @@ describe("exportModel and importModel", () => {
     const { manifest } = await it.store.resolve(it.id);
     await rm(it.store.blobPath(manifest.layers[1]?.digest as never));
 
-    expect((await failure(exportModel(it.store, it.id, { signal }))).code).toBe("blob_not_found");
+    expect((await failure(exported(it.store, it.id))).code).toBe("blob_not_found");
   });
 
   test("export: a damaged blob ends the archive with an error", async () => {
@@ -155,7 +170,11 @@ describe("exportModel and importModel", () => {
   test("export: an abort ends it", async () => {
     await using it = await stores();
 
-    const { chunks } = await exportModel(it.store, it.id, { signal: AbortSignal.abort() });
+    const { chunks } = await exportModels(
+      it.store,
+      { models: [it.id] },
+      { signal: AbortSignal.abort() },
+    );
     const thrown = await Array.fromAsync(chunks).catch((error: unknown) => error);
 
     expect((thrown as Error).name).toBe("AbortError");
@@ -198,12 +217,13 @@ describe("exportModel and importModel", () => {
     const archive = await exported(it.store, it.id);
     const done = new Map<string, Progress>();
 
-    const { manifest } = await importModel(it.other, chunked(archive), {
+    const [model] = await importModels(it.other, chunked(archive), {
       signal,
       onProgress: (event) => event.type === "progress" && done.set(event.id, event),
     });
 
-    for (const { digest, size } of manifest.layers) {
+    expect(model?.manifest.layers).toHaveLength(3);
+    for (const { digest, size } of model?.manifest.layers ?? []) {
       expect(done.get(digest)).toMatchObject({ done_bytes: size, total_bytes: size });
     }
   });
@@ -236,7 +256,7 @@ describe("exportModel and importModel", () => {
     const archive = await exported(it.store, it.id);
     const aborting = new AbortController();
 
-    const thrown = await importModel(it.other, chunked(archive), {
+    const thrown = await importModels(it.other, chunked(archive), {
       signal: aborting.signal,
       onProgress: () => aborting.abort(),
     }).catch((error: unknown) => error);
@@ -261,7 +281,7 @@ describe("exportModel and importModel", () => {
     [
       "an archive of docker save",
       { "manifest.json": new TextEncoder().encode('[{"Config":"x.json"}]') },
-      "invalid_model_file",
+      "unsupported_model",
     ],
     [
       "an image",
@@ -272,14 +292,18 @@ describe("exportModel and importModel", () => {
     ["a name that leads out", { "blobs/sha256/../../../x": BYTES }, "invalid_model_file"],
     ["a manifest of 5 MB", { "manifest.json": new Uint8Array(5_000_000) }, "invalid_model_file"],
     [
-      "two models",
-      {
-        "index.json": encodeCanonical({
-          manifests: [digestOf(IMAGE), digestOf(MODEL)].map((digest) => ({ digest })),
-        }),
-      },
+      "an index whose manifest is missing",
+      { "index.json": encodeCanonical({ manifests: [{ digest: digestOf(MODEL) }] }) },
       "invalid_model_file",
     ],
+    [
+      "an index with a digest that is none",
+      { "index.json": encodeCanonical({ manifests: [{ digest: "sha256:../../x" }] }) },
+      "invalid_model_file",
+    ],
+    ["an index that is no JSON", { "index.json": BYTES.slice(0, 1) }, "invalid_model_file"],
+    ["an index of 5 MB", { "index.json": new Uint8Array(5_000_000) }, "invalid_model_file"],
+    ["nothing at all", {}, "invalid_model_file"],
   ];
 
   test.each(REFUSED)("import: %s is refused", async (_, files, code) => {

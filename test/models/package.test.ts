@@ -5,7 +5,6 @@ import {
   cp,
   mkdir,
   readFile,
-  readdir,
   rename,
   stat,
   symlink,
@@ -18,54 +17,14 @@ import type { PackageRequest } from "../../src/api/models.ts";
 import type { Progress, Warning } from "../../src/api/progress.ts";
 import { AppError } from "../../src/errors.ts";
 import { inspectModel } from "../../src/models/inspect.ts";
-import { type PackageOptions, packageModel } from "../../src/models/package.ts";
-import { Store } from "../../src/store/store.ts";
 import { FIRST_SHARD, PEBBLE } from "../helpers/pebble.ts";
-import { tempDir } from "../helpers/temp-dir.ts";
 import { failureOf } from "../store/failure-of.ts";
 import { writeSparseGguf } from "../store/gguf-file.ts";
+import { bench, type Bench } from "./package-bench.ts";
 
 const FIXTURES = join(FIRST_SHARD, "..");
 /** Changes only if what is written into artifacts changes, and then everybody's packages get new digests. */
 const PEBBLE_DIGEST = "sha256:eaabd86dc3983c9aca84a2a987a1f6e6a79049accbe5d4341f18c434b1be635b";
-
-interface Bench extends AsyncDisposable {
-  readonly path: string;
-  readonly store: Store;
-  file(name: string, content?: string): Promise<string>;
-  package(request?: Partial<PackageRequest>, options?: Partial<PackageOptions>): Promise<string>;
-  /** Every file below the store, with its size. */
-  contents(): Promise<string[]>;
-}
-
-async function bench(): Promise<Bench> {
-  const directory = await tempDir();
-  const store = Store.open(join(directory.path, "store"));
-  return {
-    path: directory.path,
-    store,
-    file: async (name, content = "text") => {
-      await writeFile(join(directory.path, name), content);
-      return join(directory.path, name);
-    },
-    package: async (request, options) => {
-      const whole = { model: "me/model:v1", gguf: PEBBLE, ...request };
-      const signal = new AbortController().signal;
-      const result = await packageModel(store, whole, { signal, sourceDateEpoch: "", ...options });
-      return result.id;
-    },
-    contents: async () => {
-      const names = await readdir(store.root, { recursive: true }).catch(() => []);
-      const found = names.filter((name) => /^blobs.|^ingest.|^bundles.|^index/.test(name));
-      const sizes = found.map(async (name) => {
-        const { size } = await stat(join(store.root, name));
-        return `${name} ${size}`;
-      });
-      return (await Promise.all(sizes)).toSorted();
-    },
-    [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
-  };
-}
 
 async function failure(packaging: Promise<unknown>): Promise<AppError> {
   const thrown = await packaging.catch((error: unknown) => error);
@@ -104,7 +63,7 @@ const REFUSALS: Readonly<Record<string, Refusal>> = {
     await truncate(gguf, 2_000_000);
     return { gguf };
   }),
-  "a directory": unreadable(/directory/, async (it) => ({ gguf: it.path })),
+  "a directory without weights": unreadable(/directory/, async (it) => ({ gguf: it.path })),
   "a set with a missing shard": unreadable(
     /`pebble-chat-q8_0-00002-of-00003\.gguf`/,
     async (it) => {
@@ -236,6 +195,17 @@ describe("packageModel", () => {
     const second = await other.package({ gguf: copy, model: "registry.example:5000/a/b" });
 
     expect(first).toBe(PEBBLE_DIGEST);
+    expect(second).toBe(first);
+  });
+
+  test("package: a name is the same name however its system spells it", async () => {
+    await using it = await bench();
+    const [composed, decomposed] = ["l\u00E9.gguf", "l\u0065\u0301.gguf"];
+    const bytes = await readFile(PEBBLE);
+
+    const first = await it.package({ gguf: await it.file(`a/${composed}`, bytes) });
+    const second = await it.package({ gguf: await it.file(`b/${decomposed}`, bytes) });
+
     expect(second).toBe(first);
   });
 

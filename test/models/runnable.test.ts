@@ -6,11 +6,19 @@ import { ensureBuiltin } from "../../src/models/builtin.ts";
 import { packageModel } from "../../src/models/package.ts";
 import { resolveRunnable } from "../../src/models/runnable.ts";
 import { encodeCanonical } from "../../src/oci/manifest.ts";
-import { DOCKER_CONFIG_V01, DOCKER_LICENSE, OCI_MANIFEST } from "../../src/oci/media-types.ts";
+import {
+  DOCKER_CONFIG_V01,
+  DOCKER_LICENSE,
+  FILE_PATH,
+  MODELPACK_CONFIG,
+  OCI_MANIFEST,
+} from "../../src/oci/media-types.ts";
 import { Store } from "../../src/store/store.ts";
 import { FIRST_SHARD, PEBBLE } from "../helpers/pebble.ts";
+import { tar } from "../helpers/tar.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 import { writeSparseGguf } from "../store/gguf-file.ts";
+import { commitSample } from "../store/sample-model.ts";
 
 const signal = new AbortController().signal;
 
@@ -55,6 +63,30 @@ describe("resolveRunnable", () => {
     expect(await readFile(bundle.model)).toEqual(await readFile(PEBBLE));
   });
 
+  test("runnable: packed weights are counted as they are packed, or looked at where nothing says what they are", async () => {
+    await using directory = await tempDir();
+    const store = Store.open(join(directory.path, "store"));
+    const archive = tar([{ name: "q/m.safetensors", content: "weights" }]);
+    const open = async (name: string, config: unknown) => {
+      const mediaType = "application/vnd.cncf.model.weight.v1.tar";
+      const annotations = { [FILE_PATH]: "q" };
+      const layers = [{ mediaType, content: archive, annotations }];
+      await commitSample(store, { name, config, configType: MODELPACK_CONFIG, layers });
+      return resolveRunnable(store, name, { paths: [] });
+    };
+
+    const said = await open("said", { config: { format: "safetensors" } });
+    const silent = await open("silent", {});
+
+    expect(said).toMatchObject({ format: "safetensors", weightBytes: archive.length });
+    expect(silent).toMatchObject({ format: "safetensors", weightBytes: 7 });
+    await using bundle = await said.openBundle(signal);
+    expect(await readFile(bundle.model, "utf8")).toBe("weights");
+    // The look let go of its own pin.
+    const pins = await readdir(join(store.root, "pins"));
+    expect(pins.filter((name) => name.endsWith(".pins"))).toHaveLength(1);
+  });
+
   test("runnable: pebble is there without having been added, and never somebody else's", async () => {
     await using directory = await tempDir();
     const store = await storeIn(directory);
@@ -74,7 +106,7 @@ describe("resolveRunnable", () => {
     const error = await failure(resolveRunnable(store, "me/nothing", { paths: "allow" }));
 
     expect(error.code).toBe("model_not_found");
-    for (const command of ["tug package --gguf", "tug run ./", "tug run pebble", "tug list"]) {
+    for (const command of ["tug pull", "tug search", "tug list", "tug run pebble"]) {
       expect(error.hint).toContain(command);
     }
   });
