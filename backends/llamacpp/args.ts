@@ -32,6 +32,7 @@ export function llamacppArgs(input: ArgsInput): EngineCommand {
   if (bundle.mmproj !== undefined && input.mode === "completion") {
     args.push("--mmproj", bundle.mmproj);
   }
+  args.push(...adapterArgs(bundle.adapters ?? []));
   args.push(...draftArgs(settings));
   return { args, env: environment(input.platform) };
 }
@@ -89,6 +90,12 @@ function draftArgs({ draft }: WorkerSettings): readonly string[] {
     args.push("--spec-draft-p-min", draft.minProbability.toFixed(2));
   }
   return args;
+}
+
+/** One flag with a list: llama-server takes commas for separators, and quotes for what keeps them in a name. */
+function adapterArgs(adapters: readonly string[]): readonly string[] {
+  if (adapters.length === 0) return [];
+  return ["--lora", adapters.map((path) => (path.includes(",") ? `"${path}"` : path)).join(",")];
 }
 
 /** Variables rather than flags: a build that does not know a variable ignores it, but it refuses an unknown flag. */

@@ -13,6 +13,14 @@ export const recipe: InstallRecipe = {
     assets: githubAssets,
     executable: "llama-server",
   },
+  oci: {
+    repository: "docker.io/docker/docker-model-backend-llamacpp",
+    tag: ociTag,
+    tree: (machine, gpu) =>
+      `com.docker.llama-server.native.${ociSystem(machine)}.${ociVariant(gpu)}.${ociArch(machine)}`,
+    executables: ["com.docker.llama-server", "llama-server"],
+    environment: "TUG_ENGINE_IMAGE",
+  },
   apt: {
     packages: aptPackages,
     suite: "sid",
@@ -85,4 +93,26 @@ function aptPackages(gpu: Gpu): readonly string[] {
   if (gpu === "none") return packages;
   if (gpu === "vulkan") return [...packages, "libggml0-backend-vulkan", "libvulkan1"];
   return [];
+}
+
+/**
+ * Tags of the image that Docker Model Runner takes its engines from.
+ *
+ * @see https://hub.docker.com/r/docker/docker-model-backend-llamacpp/tags
+ */
+function ociTag({ arch }: Machine, gpu: Gpu, version = "latest"): string | null {
+  if (arch !== "x64" && arch !== "arm64") return null;
+  return `${version}-${ociVariant(gpu)}`;
+}
+
+function ociVariant(gpu: Gpu): string {
+  return gpu === "none" ? "cpu" : gpu;
+}
+
+function ociSystem({ platform }: Machine): string {
+  return platform === "win32" ? "windows" : platform;
+}
+
+function ociArch({ arch }: Machine): string {
+  return arch === "x64" ? "amd64" : arch;
 }

@@ -97,6 +97,19 @@ export interface InstallRecipe {
     assets(machine: Machine, gpu: Gpu, version: string): readonly string[];
     readonly executable: string;
   };
+  /** A directory in a container image. */
+  readonly oci?: {
+    /** As in references, without a tag. */
+    readonly repository: string;
+    /** The tag for a variant; null if there is none for this machine. @param version undefined: the newest */
+    tag(machine: Machine, gpu: Gpu, version: string | undefined): string | null;
+    /** Name of the directory in the image that holds `bin` and `lib` for this machine and variant. */
+    tree(machine: Machine, gpu: Gpu): string;
+    /** Names of the program, without a system's extension, best first. */
+    readonly executables: readonly string[];
+    /** The environment variable that names another image. */
+    readonly environment: string;
+  };
   /** Debian packages, unpacked into one flat directory. */
   readonly apt?: {
     packages(gpu: Gpu): readonly string[];

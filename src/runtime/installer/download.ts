@@ -3,19 +3,24 @@ import { open, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 
 import { AppError, errnoOf } from "../../errors.ts";
+import type { BlobSource } from "../../http/blob-source.ts";
+import { STALL_MS } from "../../http/body.ts";
+import { isTransient } from "../../http/retry.ts";
 import { pause } from "../../pause.ts";
 
 /** Attempts in a row that brought no byte. */
 const FRUITLESS_ATTEMPTS = 3;
 const FIRST_PAUSE_MS = 200;
-/** Without a byte for so long, a connection counts as dead. The first one is quicker: another source may serve. */
-const STALL_MS = 30_000;
+/** Without an answer for so long a connection counts as dead; quicker than elsewhere, because another source may serve. */
 const CONNECT_MS = 10_000;
 /** Progress is reported once for so many bytes. */
 const REPORT_BYTES = 256 * 1024;
 
 export interface DownloadRequest {
-  readonly url: string;
+  /** For people. */
+  readonly name: string;
+  /** Where to get it, in order: the next one serves when one fails for good. */
+  readonly sources: readonly BlobSource[];
   /** Where the verified file appears; `<path>.part` holds it until then, and stays when the download fails. */
   readonly path: string;
   readonly bytes: number;
@@ -26,8 +31,8 @@ export interface DownloadRequest {
 }
 
 /**
- * @throws digest_mismatch when the bytes are not the announced ones (the part is then removed); Error with a clause
- *   for a message when the server refuses or cannot be reached
+ * @throws digest_mismatch when the bytes are not the announced ones (the part is then removed); what the last source
+ *   failed with when it refuses or cannot be reached
  */
 export async function download(request: DownloadRequest): Promise<void> {
   const part = `${request.path}.part`;
@@ -46,7 +51,7 @@ export async function download(request: DownloadRequest): Promise<void> {
   await rm(part, { force: true });
   throw new AppError(
     "digest_mismatch",
-    `cannot accept \`${nameOf(request.url)}\`: its content is not what the release announces`,
+    `cannot accept \`${request.name}\`: its content is not what was announced`,
     { hint: "Try again later; if it stays so, somebody changes the file on its way." },
   );
 }
@@ -57,18 +62,21 @@ export async function download(request: DownloadRequest): Promise<void> {
 async function fill(request: DownloadRequest, part: string): Promise<boolean> {
   await using file = await open(part, "a+");
   const kept = await usableBytes(file, request.bytes);
+  const sources = [...request.sources];
   let offset = kept;
   let fruitless = 0;
   while (offset < request.bytes) {
     const before = offset;
-    const outcome = await attempt(request, file, offset);
+    const outcome = await attempt(request, file, { source: sources[0], offset });
     offset = outcome.offset;
     fruitless = offset > before ? 0 : fruitless + 1;
-    if (offset < request.bytes && fruitless >= FRUITLESS_ATTEMPTS) {
-      throw new Error(outcome.problem ?? "the connection was cut", { cause: outcome.cause });
+    if (outcome.isPermanent || fruitless >= FRUITLESS_ATTEMPTS) {
+      sources.shift();
+      fruitless = 0;
+      if (offset < request.bytes && sources.length === 0) throw outcome.problem;
+      continue;
     }
     if (offset < request.bytes) await pause(FIRST_PAUSE_MS * 2 ** fruitless, request.signal);
-    request.signal.throwIfAborted();
   }
   await file.sync();
   return kept > 0;
@@ -84,45 +92,51 @@ async function usableBytes(file: FileHandle, total: number): Promise<number> {
 interface Outcome {
   /** Bytes in the file now. */
   readonly offset: number;
-  readonly problem?: string;
-  readonly cause?: unknown;
+  readonly problem: Error;
+  /** Asking this source again is useless. */
+  readonly isPermanent: boolean;
 }
 
-/** One request. Problems that may pass are returned, others thrown. */
+/** One exchange. What goes wrong with it is returned; what is wrong with the bytes or the disk is thrown. */
 async function attempt(
   request: DownloadRequest,
   file: FileHandle,
-  offset: number,
+  from: { readonly source: BlobSource | undefined; readonly offset: number },
 ): Promise<Outcome> {
-  const stall = new Watchdog(CONNECT_MS);
-  const signal = AbortSignal.any([request.signal, stall.signal]);
+  const { source, offset } = from;
+  const host = source?.host ?? "";
+  const watchdog = new Watchdog(host);
+  const signal = AbortSignal.any([request.signal, watchdog.signal]);
   let written = offset;
   try {
-    const headers: Record<string, string> = offset > 0 ? { range: `bytes=${offset}-` } : {};
-    const response = await fetch(request.url, { headers, signal });
-    stall.feed();
-    const problem = refusal(response, request.url);
-    if (problem !== undefined) return { offset, problem };
-    if (!continues(response, offset)) {
+    if (source === undefined) throw new Error("nobody has it");
+    const range = { start: offset, end: Number.POSITIVE_INFINITY };
+    const answer = await source.open(range, { signal });
+    watchdog.feed();
+    if (answer.start !== offset) {
       await file.truncate(0);
       written = 0;
     }
-    if (response.status === 416) return { offset: 0, problem: "the server has no such range" };
-    for await (const chunk of response.body ?? []) {
-      stall.feed();
+    for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+      watchdog.feed();
       written = await append(request, file, { chunk, written });
     }
-    return { offset: written };
+    return {
+      offset: written,
+      problem: new Error(`${host} closed the connection`),
+      isPermanent: false,
+    };
   } catch (error) {
     request.signal.throwIfAborted();
-    if (error instanceof AppError || isDiskFull(error)) throw error;
-    const { host } = new URL(request.url);
-    const problem = stall.signal.aborted
-      ? `${host} stopped sending`
-      : `the connection to ${host} failed${suffix(errnoOf(error))}`;
-    return { offset: written, problem, cause: error };
+    if (isFinal(error)) throw error;
+    const problem = watchdog.signal.aborted ? watchdog.problem : asClause(error, host);
+    return {
+      offset: written,
+      problem,
+      isPermanent: error instanceof AppError && !isTransient(error),
+    };
   } finally {
-    stall.stop();
+    watchdog.stop();
   }
 }
 
@@ -135,29 +149,13 @@ async function append(
   if (end > request.bytes) {
     throw new AppError(
       "digest_mismatch",
-      `cannot accept \`${nameOf(request.url)}\`: it is longer than the release announces`,
+      `cannot accept \`${request.name}\`: it is longer than announced`,
     );
   }
   await file.appendFile(chunk);
   const crossed = Math.floor(end / REPORT_BYTES) > Math.floor(written / REPORT_BYTES);
   if (crossed || end === request.bytes) request.onBytes(end);
   return end;
-}
-
-/** @returns why to try again later; @throws Error if trying again is useless */
-function refusal(response: Response, url: string): string | undefined {
-  const { status } = response;
-  if (status === 200 || status === 206 || status === 416) return undefined;
-  const problem = `${new URL(url).host} answered with status ${status}`;
-  if (status === 408 || status === 429 || status >= 500) return problem;
-  throw new AppError("install_failed", `cannot download \`${nameOf(url)}\`: ${problem}`);
-}
-
-/** RFC 9110 §14.4: a server may ignore Range, or answer with another range than was asked for. */
-function continues(response: Response, offset: number): boolean {
-  if (offset === 0) return true;
-  const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
-  return response.status === 206 && Number(start) === offset;
 }
 
 async function verify({ sha256, signal }: DownloadRequest, part: string): Promise<boolean> {
@@ -172,10 +170,12 @@ async function verify({ sha256, signal }: DownloadRequest, part: string): Promis
 /** Aborts when it was not fed for a while. */
 class Watchdog {
   readonly #controller = new AbortController();
+  readonly problem: Error;
   #timer: Timer;
 
-  constructor(firstMs: number) {
-    this.#timer = this.#arm(firstMs);
+  constructor(host: string) {
+    this.problem = new Error(`${host} stopped sending`);
+    this.#timer = this.#arm(CONNECT_MS);
   }
 
   get signal(): AbortSignal {
@@ -192,19 +192,20 @@ class Watchdog {
   }
 
   #arm(ms: number): Timer {
-    return setTimeout(() => this.#controller.abort(new Error("stalled")), ms);
+    return setTimeout(() => this.#controller.abort(this.problem), ms);
   }
 }
 
-/** Without query: signed URLs carry secrets there. */
-function nameOf(url: string): string {
-  return decodeURIComponent(new URL(url).pathname.split("/").at(-1) ?? "");
+/** Neither another attempt nor another source helps. */
+function isFinal(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === "digest_mismatch" || code === "ENOSPC" || code === "EDQUOT";
 }
 
-function isDiskFull(error: unknown): boolean {
-  return errnoOf(error) === "ENOSPC" || errnoOf(error) === "EDQUOT";
-}
-
-function suffix(code: string | undefined): string {
-  return code === undefined ? "" : ` (${code})`;
+function asClause(error: unknown, host: string): Error {
+  if (error instanceof AppError) return error;
+  const code = errnoOf(error);
+  return new Error(`the connection to ${host} failed${code === undefined ? "" : ` (${code})`}`, {
+    cause: error,
+  });
 }

@@ -4,20 +4,26 @@
  *
  * @see https://docs.github.com/en/rest/releases/releases#get-a-release-by-tag-name
  */
-import { mkdir, readdir, rm } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
+import { mkdir, rm } from "node:fs/promises";
+import { join, sep } from "node:path";
 
-import { AppError, errnoOf } from "../../errors.ts";
+import { AppError } from "../../errors.ts";
+import { urlSource } from "../../http/blob-source.ts";
+import { readBounded } from "../../http/body.ts";
+import type { Http } from "../../http/http.ts";
 import type { InstallRecipe } from "../backend.ts";
 import { download } from "./download.ts";
-import { DIRECTORY, variantOf } from "./source.ts";
+import { findFile } from "./find-file.ts";
+import { DIRECTORY, report, variantOf } from "./source.ts";
 import type { EnginePlan, InstallSource, SourceContext, SourceRequest } from "./source.ts";
-import { unpackTarGz } from "./untar.ts";
+import { unpackTar } from "./untar.ts";
 import { unpackZip } from "./unzip.ts";
 
 const DEFAULT_API = "https://api.github.com";
 /** A release description has about 100 kB; a host that does not answer must not hold up the next source. */
 const LOOKUP_TIMEOUT_MS = 5_000;
+/** A release of llama.cpp has some fifty assets. Bytes. */
+const RELEASE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** No engine comes near; a larger number in a release is a mistake or worse. */
 const ASSET_LIMIT_BYTES = 4 * 1024 ** 3;
 
@@ -48,7 +54,7 @@ export function createGithubInstallSource(api: string = DEFAULT_API): InstallSou
       }
       report(context, { phase: "resolving" });
       const url = `${api}/repos/${recipe.repository}/releases/tags/${encodeURIComponent(version)}`;
-      const asset = chooseAsset(await lookUp(url, version, context.signal), names, version);
+      const asset = chooseAsset(await lookUp(url, version, context), names, version);
       return {
         version,
         variant,
@@ -67,36 +73,51 @@ interface FetchInput {
   readonly directory: string;
 }
 
-async function lookUp(url: string, version: string, signal: AbortSignal): Promise<unknown> {
-  const { ofetch } = await import("ofetch");
-  const timeout = AbortSignal.timeout(LOOKUP_TIMEOUT_MS);
+async function lookUp(url: string, version: string, context: SourceContext): Promise<unknown> {
+  const { createFetch } = await import("ofetch");
+  const { http } = await context.remotes();
+  const ofetch = createFetch({ fetch: fetchThrough(http, context.signal) });
   const { host } = new URL(url);
   try {
     return await ofetch<unknown>(url, {
       retry: 0,
       responseType: "json",
       headers: { accept: "application/vnd.github+json" },
-      signal: AbortSignal.any([signal, timeout]),
     });
   } catch (error) {
-    signal.throwIfAborted();
-    if (isMissing(error)) throw new Error(`it has no release \`${version}\``, { cause: error });
-    const problem = lookUpFailure(error, host, timeout.aborted);
-    throw new AppError("registry_unavailable", problem, { cause: error });
+    context.signal.throwIfAborted();
+    if (statusOf(error) === 404)
+      throw new Error(`it has no release \`${version}\``, { cause: error });
+    throw new AppError("registry_unavailable", lookUpFailure(error, host), { cause: error });
   }
 }
 
-function isMissing(error: unknown): boolean {
-  return (error as { status?: unknown }).status === 404;
+/** ofetch judges the answer; who is asked, how long, and how much is read is ours to say. */
+function fetchThrough(http: Http, signal: AbortSignal): typeof fetch {
+  const through = async (input: unknown, init?: RequestInit): Promise<Response> => {
+    const response = await http.send(String(input), {
+      headers: Object.fromEntries(new Headers(init?.headers)),
+      headersTimeoutMs: LOOKUP_TIMEOUT_MS,
+      signal,
+    });
+    const limits = { maxBytes: RELEASE_LIMIT_BYTES, stallMs: LOOKUP_TIMEOUT_MS, signal };
+    const body = await readBounded(response, limits);
+    return new Response(body as Uint8Array<ArrayBuffer>, { status: response.status });
+  };
+  return through as typeof fetch;
 }
 
-function lookUpFailure(error: unknown, host: string, timedOut: boolean): string {
-  if (timedOut) return `${host} did not answer within ${LOOKUP_TIMEOUT_MS / 1000} s`;
-  const status = (error as { status?: unknown }).status;
+function statusOf(error: unknown): number | undefined {
+  const { status } = error as { status?: unknown };
+  return typeof status === "number" ? status : undefined;
+}
+
+function lookUpFailure(error: unknown, host: string): string {
+  const status = statusOf(error);
   if (status === 403 || status === 429) return `${host} refuses more requests for now (${status})`;
-  if (typeof status === "number") return `${host} answered with status ${status}`;
-  const code = errnoOf((error as { cause?: unknown }).cause) ?? errnoOf(error);
-  return `${host} cannot be reached${code === undefined ? "" : ` (${code})`}`;
+  if (status !== undefined) return `${host} answered with status ${status}`;
+  const { cause } = error as { cause?: unknown };
+  return cause instanceof Error ? cause.message : `${host} sent no description of a release`;
 }
 
 function chooseAsset(release: unknown, names: readonly string[], version: string): Asset {
@@ -120,10 +141,12 @@ async function fetchAsset(input: FetchInput): Promise<readonly string[]> {
   const { machine, signal, cacheDirectory } = context;
   const downloads = join(cacheDirectory, "downloads");
   await mkdir(downloads, { recursive: true });
+  const { http } = await context.remotes();
   // Named by content: a resumed part can only be one of the same file.
   const path = join(downloads, asset.sha256);
   await download({
-    url: asset.url,
+    name: asset.name,
+    sources: [urlSource(http, asset.url)],
     path,
     bytes: asset.bytes,
     sha256: asset.sha256,
@@ -132,33 +155,11 @@ async function fetchAsset(input: FetchInput): Promise<readonly string[]> {
       report(context, { phase: "downloading", id: asset.name, done, total: asset.bytes }),
   });
   report(context, { phase: "unpacking" });
-  const unpack = asset.name.endsWith(".zip") ? unpackZip : unpackTarGz;
+  const unpack = asset.name.endsWith(".zip") ? unpackZip : unpackTar;
   await unpack({ archive: path, directory, signal });
   const file = machine.platform === "win32" ? `${recipe.executable}.exe` : recipe.executable;
   const executable = await findFile(directory, file);
   if (executable === undefined) throw new Error(`\`${asset.name}\` does not hold \`${file}\``);
   await rm(path, { force: true });
   return [`${DIRECTORY}${sep}${executable}`];
-}
-
-/** The one nearest to the top, relative to `directory`. */
-async function findFile(directory: string, name: string): Promise<string | undefined> {
-  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
-  const paths = entries
-    .filter((entry) => entry.isFile() && entry.name === name)
-    .map((entry) => relative(directory, join(entry.parentPath, entry.name)));
-  return paths.toSorted((left, right) => left.split(sep).length - right.split(sep).length)[0];
-}
-
-function report(
-  { backend, onProgress }: SourceContext,
-  event: { phase: string; id?: string; done?: number; total?: number },
-): void {
-  onProgress({
-    type: "progress",
-    id: event.id ?? backend.name,
-    phase: event.phase,
-    done_bytes: event.done ?? null,
-    total_bytes: event.total ?? null,
-  });
 }

@@ -27,11 +27,18 @@ import {
   writePointer,
 } from "./layout.ts";
 import { acquireLock } from "../../lock.ts";
+import { ociInstallSource } from "./oci.ts";
 import { installationFromEnvironment, pathInstallSource } from "./path.ts";
 import { SharedTask } from "./shared-task.ts";
 import { smokeTest } from "./smoke.ts";
 import { phaseOf } from "./source.ts";
-import type { InstallListener, InstallProgress, InstallSource, SourceContext } from "./source.ts";
+import type {
+  InstallListener,
+  InstallProgress,
+  InstallRemotes,
+  InstallSource,
+  SourceContext,
+} from "./source.ts";
 
 /** Who holds the lock may be downloading hundreds of megabytes over a slow line. */
 const INSTALL_WAIT_MS = 3_600_000;
@@ -47,6 +54,8 @@ export interface InstallerDeps {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** No source that needs the network is tried. */
   readonly offline: boolean;
+  /** Asked for when a source needs the network. */
+  readonly remotes: () => Promise<InstallRemotes>;
   /** Path of the model that the smoke test loads. */
   smokeModel(): Promise<string>;
   /** Default: the smoke test. Throws if the engine does not work. */
@@ -58,7 +67,7 @@ export interface InstallerDeps {
 export interface EngineRequest {
   readonly backend: string;
   readonly gpu: Gpu | "auto";
-  /** `path`, `github` or `apt`; only this one is tried. */
+  /** `path`, `github`, `oci` or `apt`; only this one is tried. */
   readonly source?: string | undefined;
   readonly version?: string | undefined;
 }
@@ -83,6 +92,7 @@ export class Installer {
     this.#sources = [
       pathInstallSource,
       createGithubInstallSource(deps.githubApi),
+      ociInstallSource,
       aptInstallSource,
     ];
   }
@@ -215,14 +225,15 @@ export class Installer {
     request: EngineRequest,
     options: InstallOptions,
   ): Promise<Installation> {
-    const { machine, env, cacheDirectory } = this.#deps;
-    const sources = this.#candidates(request);
+    const { machine, env, cacheDirectory, remotes } = this.#deps;
+    const sources = this.#candidates(backend, request);
     const gpu = request.gpu === "auto" ? await detectGpu(machine, env) : request.gpu;
     const gpus = request.gpu === "auto" ? fallbacks(gpu) : [gpu];
-    const context: SourceContext = { backend, machine, env, cacheDirectory, ...options };
+    const context: SourceContext = { backend, machine, env, cacheDirectory, remotes, ...options };
     const attempts: FailedAttempt[] = [];
     for (const source of sources) {
-      const wanted = source.variants ? gpus : [gpu];
+      const isVaried = source.variants && source.isAskedFor?.(context) !== true;
+      const wanted = isVaried ? gpus : [gpu];
       const outcome = await this.#trySource(
         source,
         { gpus: wanted, version: request.version },
@@ -257,7 +268,7 @@ export class Installer {
         return installation;
       } catch (error) {
         reasons.add(reasonOf(error, context.signal));
-        if (error instanceof AppError && error.code === "registry_unavailable") break;
+        if (error instanceof AppError && UNUSABLE.has(error.code)) break;
       }
     }
     return [...reasons].join("; ");
@@ -269,14 +280,19 @@ export class Installer {
     await smokeTest(installation, backend, { model, platform: machine.platform, signal });
   };
 
-  #candidates({ source, version }: EngineRequest): readonly InstallSource[] {
+  #candidates(backend: Backend, { source, version }: EngineRequest): readonly InstallSource[] {
+    const { env } = this.#deps;
     const names = this.#sources.map((candidate) => candidate.name);
     if (source !== undefined && !names.includes(source)) {
       throw new AppError("usage", `cannot install from \`${source}\`: there is no such source`, {
         hint: `Choose one of: ${names.join(", ")}.`,
       });
     }
-    const named = this.#sources.filter((one) => source === undefined || one.name === source);
+    const asked = this.#sources.filter((one) => one.isAskedFor?.({ backend, env }));
+    const named =
+      source === undefined && asked.length > 0
+        ? asked
+        : this.#sources.filter((one) => source === undefined || one.name === source);
     const usable = named.filter((one) => !this.#deps.offline || !one.network);
     const pinned = source === undefined && version !== undefined;
     // Whatever happens to be on PATH is not what somebody means who names a version.
@@ -331,6 +347,9 @@ export class Installer {
     return chosen;
   }
 }
+
+/** The source itself cannot be used now, whatever is asked of it. */
+const UNUSABLE: ReadonlySet<string> = new Set(["registry_unavailable", "timed_out", "offline"]);
 
 /** What to try on a machine with this GPU, best first. */
 function fallbacks(gpu: Gpu): readonly Gpu[] {

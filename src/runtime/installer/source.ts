@@ -1,4 +1,6 @@
 /** What a place that engines come from must do. Adding one is adding a file and a line in `installer.ts`. */
+import type { Http } from "../../http/http.ts";
+import type { Registry } from "../../oci/registry.ts";
 import type { Backend, Gpu, Machine } from "../backend.ts";
 
 /** What an install reports; the same shape as the wire's progress events. */
@@ -13,12 +15,19 @@ export interface InstallProgress {
 
 export type InstallListener = (event: InstallProgress) => void;
 
+/** The ways to other machines: proxies, certificates, credentials and mirrors are theirs. */
+export interface InstallRemotes {
+  readonly http: Http;
+  readonly registry: Registry;
+}
+
 export interface SourceContext {
   readonly backend: Backend;
   readonly machine: Machine;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** For what may be kept between installs: package lists, partial downloads. */
   readonly cacheDirectory: string;
+  readonly remotes: () => Promise<InstallRemotes>;
   readonly signal: AbortSignal;
   readonly onProgress: InstallListener;
 }
@@ -50,6 +59,8 @@ export interface InstallSource {
   readonly network: boolean;
   /** False: what it serves does not depend on the GPU asked for. */
   readonly variants: boolean;
+  /** True: somebody named what it is to serve, and nothing else is tried. */
+  isAskedFor?(context: Pick<SourceContext, "backend" | "env">): boolean;
   /**
    * Finds out, within seconds, whether the source can serve the request.
    *
@@ -68,4 +79,17 @@ export function phaseOf(backend: Backend, phase: string): InstallProgress {
 
 export function variantOf(gpu: Gpu): string {
   return gpu === "none" ? "cpu" : gpu;
+}
+
+export function report(
+  { backend, onProgress }: SourceContext,
+  event: { phase: string; id?: string; done?: number; total?: number },
+): void {
+  onProgress({
+    type: "progress",
+    id: event.id ?? backend.name,
+    phase: event.phase,
+    done_bytes: event.done ?? null,
+    total_bytes: event.total ?? null,
+  });
 }

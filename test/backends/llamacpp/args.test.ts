@@ -21,6 +21,19 @@ function flagsOf(runtimeFlags: readonly string[]): readonly string[] {
 }
 
 describe("llamacpp.args", () => {
+  test.each([
+    [["/b/one.gguf"], "/b/one.gguf"],
+    [["/b/one.gguf", "/b/two.gguf"], "/b/one.gguf,/b/two.gguf"],
+    [["/b,c/one.gguf", "/b/two.gguf"], '"/b,c/one.gguf",/b/two.gguf'],
+  ])("args: adapters %p are one list", (adapters, expected) => {
+    const { args } = llamacpp.args(input({ bundle: { ...input().bundle, adapters } }));
+
+    expect(args.slice(10)).toEqual(["--lora", expected]);
+    expect(llamacpp.args(input({ bundle: { ...input().bundle, adapters: [] } })).args).toHaveLength(
+      10,
+    );
+  });
+
   test("args: a plain model is served on its socket with one processor left free", () => {
     const { args, env } = llamacpp.args(input());
 

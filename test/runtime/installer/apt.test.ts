@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { llamacpp } from "../../../backends/llamacpp/index.ts";
 import { Installer } from "../../../src/runtime/installer/installer.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";
+import { loopbackRemotes } from "./remotes.ts";
 import { failureOf } from "./failure-of.ts";
 
 const model = join(import.meta.dir, "../../../src/models/pebble.gguf");
@@ -22,6 +23,7 @@ function installerIn(root: string, path = process.env["PATH"]): Installer {
     machine: { platform: process.platform, arch: process.arch },
     env: { ...process.env, PATH: path },
     offline: false,
+    remotes: loopbackRemotes(),
     smokeModel: () => Promise.resolve(model),
   });
 }

@@ -5,18 +5,19 @@ import { join } from "node:path";
 
 import fc from "fast-check";
 
-import { unpackTarGz } from "../../../src/runtime/installer/untar.ts";
+import { unpackTar } from "../../../src/runtime/installer/untar.ts";
 import { unpackZip } from "../../../src/runtime/installer/unzip.ts";
 import { failureOf } from "./failure-of.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";
-import { engineArchive, paxRecord, tarGz } from "./archives.ts";
+import { paxRecord } from "../../helpers/tar.ts";
+import { engineArchive, tarGz } from "./archives.ts";
 
 const signal = new AbortController().signal;
 
 async function unpack(
   content: Uint8Array,
   check: (directory: string) => Promise<void>,
-  unpacker = unpackTarGz,
+  unpacker = unpackTar,
 ): Promise<void> {
   await using root = await tempDir();
   const archive = join(root.path, "archive");
@@ -29,7 +30,7 @@ async function unpack(
 
 const nothing = (): Promise<void> => Promise.resolve();
 
-describe("unpackTarGz", () => {
+describe("unpackTar", () => {
   test("untar: files, modes and links come out", async () => {
     await unpack(engineArchive(), async (directory) => {
       const server = await stat(join(directory, "llama-b1/llama-server"));
