@@ -5,20 +5,24 @@
 import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { RunnerInfo } from "./api/engines.ts";
+import { ownCommand } from "./client/own-command.ts";
 import type { Config } from "./config.ts";
 import { AppError } from "./errors.ts";
 import { acquireLock } from "./lock.ts";
 import { log } from "./log.ts";
 import { builtinFile } from "./models/builtin.ts";
+import { ModelDistribution } from "./models/distribution.ts";
 import { inspectModel, listModels } from "./models/inspect.ts";
-import { resolveRunnable } from "./models/runnable.ts";
 import type { Paths } from "./paths.ts";
 import type { Installer } from "./runtime/installer/installer.ts";
 import type { Supervisor } from "./runtime/supervisor.ts";
 import { type App, createApp } from "./server/app.ts";
 import type { RunnerControl } from "./server/deps.ts";
 import { rememberResolved } from "./server/resolved-models.ts";
+import type { PullJobs } from "./server/pull-jobs.ts";
+import type { PullCommand } from "./server/pull-process.ts";
 import { modelRoutes } from "./server/routes/models.ts";
+import { registryRoutes } from "./server/routes/registries.ts";
 import { Store } from "./store/store.ts";
 import { VERSION } from "./version.ts";
 
@@ -87,19 +91,32 @@ interface Composition extends LocalOptions {
   readonly supervisor?: Supervisor;
   readonly runner?: RunnerControl;
   readonly installer?: Installer;
+  /** The runner's; a command pulls in its own process. */
+  readonly pulls?: PullJobs;
 }
 
 function composeApp(composition: Composition): App {
-  const { config, paths, files, supervisor, runner } = composition;
+  const { config, paths, files, supervisor, runner, pulls } = composition;
   const store = Store.open(paths.models);
+  const distribution = new ModelDistribution({ config, paths, store });
   const inUse = (modelId: string): boolean =>
     supervisor?.list().some((worker) => worker.modelId === modelId) ?? false;
   return createApp({
     store,
-    models: modelRoutes({ store, inUse }),
+    models: modelRoutes({
+      store,
+      inUse,
+      distribution,
+      remotes: (overrides) => distribution.remotes(overrides),
+      ...(pulls === undefined ? {} : { pulls }),
+    }),
+    registries: registryRoutes(distribution),
     installer: () => composition.installer ?? createInstaller(composition),
     resolve: rememberResolved(
-      (name, { trusted }) => resolveRunnable(store, name, { paths: trusted ? "allow" : files }),
+      async (name, { trusted }) => {
+        const { resolveRunnable } = await import("./models/runnable.ts");
+        return resolveRunnable(store, name, { paths: trusted ? "allow" : files });
+      },
       join(paths.models, "index.json"),
     ),
     listModels: () => listModels(store),
@@ -124,6 +141,10 @@ async function createInstaller({ config, paths }: LocalOptions): Promise<Install
     machine: { platform: process.platform, arch: process.arch },
     env: process.env,
     offline: config.offline.value,
+    remotes: () =>
+      new ModelDistribution({ config, paths, store: Store.open(paths.models) }).remotes({
+        isStrict: true,
+      }),
     smokeModel: () => builtinFile(paths.cache),
   });
 }
@@ -154,21 +175,9 @@ function ensurePrivateDirectory(directory: string): void {
 
 async function run(options: RunnerOptions, lock: Disposable): Promise<Runner> {
   const { paths, config } = options;
-  const [
-    { Supervisor: SupervisorClass },
-    { WorkerRecords },
-    { BACKENDS },
-    { RunningRunner },
-    { listen },
-    { physicalCores },
-  ] = await Promise.all([
-    import("./runtime/supervisor.ts"),
-    import("./runtime/worker-records.ts"),
-    import("./runtime/backends.ts"),
-    import("./server/runner.ts"),
-    import("./server/listen.ts"),
-    import("./runtime/hardware/index.ts"),
-  ]);
+  const modules = await loadRunnerModules();
+  const { SupervisorClass, WorkerRecords, BACKENDS, RunningRunner } = modules;
+  const { listen, physicalCores, PullJobsClass, spawnPull } = modules;
   const records = new WorkerRecords(paths.database);
   const installer = await createInstaller(options);
   const supervisor = new SupervisorClass({
@@ -187,13 +196,16 @@ async function run(options: RunnerOptions, lock: Disposable): Promise<Runner> {
   const reaped = await supervisor.reapLeftovers();
   if (reaped > 0) log.warn(`runner: ended engines of a killed runner count=${reaped}`);
   const files: string[] = [];
+  const puller = pullCommand(options);
+  const pulls = new PullJobsClass({ spawn: (request) => spawnPull(puller, request) });
   const runner = new RunningRunner({
     supervisor,
     installer,
+    pulls,
     ...(options.logFile === undefined ? {} : { logFile: options.logFile }),
     idleExitMs: options.idleExitMs,
   });
-  const app = composeApp({ ...options, files, supervisor, installer, runner });
+  const app = composeApp({ ...options, files, supervisor, installer, runner, pulls });
   const { hostname, port, socket } = options;
   runner.begin(await listen({ app, hostname, port, socket }));
   void runner.closed.finally(() => {
@@ -206,6 +218,48 @@ async function run(options: RunnerOptions, lock: Disposable): Promise<Runner> {
     allowFile: (path) => void files.push(path),
     app: asTrusted(app),
     closed: runner.closed,
+  };
+}
+
+/** What flags told this process, its children have to hear too. */
+function pullCommand({ config, paths }: LocalOptions): PullCommand {
+  const offline = config.offline.value ? { TUG_OFFLINE: "1" } : {};
+  return {
+    command: [...ownCommand(), "__pull"],
+    env: { ...process.env, MODELS_PATH: paths.models, ...offline },
+  };
+}
+
+/** Modules that only the runner needs. */
+async function loadRunnerModules() {
+  const [
+    { Supervisor: SupervisorClass },
+    { WorkerRecords },
+    { BACKENDS },
+    { RunningRunner },
+    { listen },
+    { physicalCores },
+    { PullJobs: PullJobsClass },
+    { spawnPull },
+  ] = await Promise.all([
+    import("./runtime/supervisor.ts"),
+    import("./runtime/worker-records.ts"),
+    import("./runtime/backends.ts"),
+    import("./server/runner.ts"),
+    import("./server/listen.ts"),
+    import("./runtime/hardware/index.ts"),
+    import("./server/pull-jobs.ts"),
+    import("./server/pull-process.ts"),
+  ]);
+  return {
+    SupervisorClass,
+    WorkerRecords,
+    BACKENDS,
+    RunningRunner,
+    listen,
+    physicalCores,
+    PullJobsClass,
+    spawnPull,
   };
 }
 

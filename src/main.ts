@@ -3,10 +3,9 @@ import { VERSION } from "./version.ts";
 
 const words = process.argv.slice(2);
 
-// A reader that has seen enough (`tug list | head`) is not an error.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-});
+// A reader that has seen enough (`tug list | head`) is not an error; whoever writes is told (terminal/output.ts), and work
+// that is not done yet must not end as if it were.
+process.stdout.on("error", () => {});
 
 // The version alone needs none of the modules below: they load when they are asked for.
 if (words.length === 1 && (words[0] === "--version" || words[0] === "-v")) {

@@ -12,16 +12,31 @@ import type {
   WorkerStatus,
 } from "../api/engines.ts";
 import type {
+  AdoptRequest,
+  AdoptResult,
+  CopyRequest,
   DiskUsage,
+  ExportRequest,
+  LoginRequest,
+  LoginResult,
+  LogoutRequest,
+  LogoutResult,
   Model,
   ModelDetails,
   PackageRequest,
   PackageResult,
   PruneResult,
+  PullJob,
+  PullRequest,
+  PullResult,
+  PushRequest,
+  PushResult,
   RemoveEvent,
+  SearchResult,
   TagResult,
   VerifyResult,
 } from "../api/models.ts";
+import { ARCHIVE_SIZE, WARNINGS } from "../api/headers.ts";
 import type { ProgressListener } from "../api/progress.ts";
 import { AppError, fromErrorObject } from "../errors.ts";
 import { log } from "../log.ts";
@@ -35,6 +50,13 @@ export interface CallOptions {
 
 export interface ProgressOptions extends CallOptions {
   readonly onProgress: ProgressListener;
+}
+
+/** Of models, on its way. */
+export interface Archive {
+  /** Of the whole archive: fewer bytes are not all of it. */
+  readonly sizeBytes: number;
+  readonly chunks: AsyncIterable<Uint8Array>;
 }
 
 /** An error body is small; what exceeds this is cut. Bytes. */
@@ -51,8 +73,82 @@ export class Client {
     return this.#get("/models", options);
   }
 
-  async inspect(model: string, options: CallOptions): Promise<ModelDetails> {
-    return this.#get(`/models/${encodeName(model)}`, options);
+  /** @param options.remote look at it in its registry instead of in the store */
+  async inspect(model: string, options: CallOptions & { remote?: boolean }): Promise<ModelDetails> {
+    const query = options.remote === true ? "?remote=true" : "";
+    return this.#get(`/models/${encodeName(model)}${query}`, options);
+  }
+
+  pull(request: PullRequest, options: ProgressOptions): Promise<PullResult> {
+    return this.#follow("/models/create", request, options);
+  }
+
+  /** Returns at once; the runner goes on. */
+  startPull(request: PullRequest, options: CallOptions): Promise<PullJob> {
+    const body = { ...request, detach: true };
+    return this.#json("POST", "/models/create", { ...options, body });
+  }
+
+  /** Pulls of the runner. */
+  listPulls(options: CallOptions): Promise<PullJob[]> {
+    return this.#get("/models/pulls", options);
+  }
+
+  cancelPull(id: string, options: CallOptions): Promise<PullJob> {
+    return this.#json("DELETE", `/models/pulls/${encodeURIComponent(id)}`, options);
+  }
+
+  async push(model: string, request: PushRequest, options: ProgressOptions): Promise<PushResult> {
+    return this.#follow(`/models/${encodeName(model)}/push`, request, options);
+  }
+
+  copy(request: CopyRequest, options: ProgressOptions): Promise<PushResult> {
+    return this.#follow("/models/copy", request, options);
+  }
+
+  /** @param options.onWarning told of a source that did not answer */
+  async search(
+    query: { text: string; source: string; limit: number },
+    options: CallOptions & { onWarning?: (message: string) => void },
+  ): Promise<SearchResult[]> {
+    const { text, source, limit } = query;
+    const parameters = new URLSearchParams({ q: text, source, limit: String(limit) });
+    const response = await this.#send("GET", `/models/search?${parameters.toString()}`, options);
+    for (const message of warningsOf(response)) options.onWarning?.(message);
+    return (await response.json()) as SearchResult[];
+  }
+
+  adopt(request: AdoptRequest, options: ProgressOptions): Promise<AdoptResult> {
+    return this.#follow("/models/adopt", request, options);
+  }
+
+  login(request: LoginRequest, options: CallOptions): Promise<LoginResult> {
+    return this.#json("POST", "/registries/login", { ...options, body: request });
+  }
+
+  logout(registry: string, options: CallOptions): Promise<LogoutResult> {
+    const body: LogoutRequest = { registry };
+    return this.#json("POST", "/registries/logout", { ...options, body });
+  }
+
+  /** @throws also while it is read, where a model turns out to be damaged */
+  async export(request: ExportRequest, options: CallOptions): Promise<Archive> {
+    const response = await this.#send("POST", "/models/export", { ...options, body: request });
+    const sizeBytes = Number(response.headers.get(ARCHIVE_SIZE) ?? Number.NaN);
+    if (response.body === null || !Number.isSafeInteger(sizeBytes)) {
+      throw new AppError("internal", `${this.transport.target} sent no archive`);
+    }
+    return { sizeBytes, chunks: response.body };
+  }
+
+  /** @param archive is read as fast as it is taken in; damage in it is the server's to find */
+  async import(
+    archive: ReadableStream<Uint8Array>,
+    options: ProgressOptions,
+  ): Promise<readonly Model[]> {
+    const { signal } = options;
+    const response = await this.#send("POST", "/models/load", { signal, archive });
+    return followProgress(response, options.onProgress);
   }
 
   /** @param target a reference; what it leaves out is filled in by the server */
@@ -171,13 +267,9 @@ export class Client {
   async #send(
     method: string,
     path: string,
-    options: CallOptions & { body?: unknown },
+    options: CallOptions & { body?: unknown; archive?: ReadableStream<Uint8Array> },
   ): Promise<Response> {
-    const init: RequestInit = { method, signal: options.signal };
-    if (options.body !== undefined) {
-      init.body = JSON.stringify(options.body);
-      init.headers = { "content-type": "application/json" };
-    }
+    const init = toRequestInit(method, options);
     const start = performance.now();
     const response = await this.transport.fetch(path, init);
     const ms = (performance.now() - start).toFixed(1);
@@ -190,6 +282,25 @@ export class Client {
 }
 
 // --- internal ---
+
+function toRequestInit(
+  method: string,
+  options: CallOptions & { body?: unknown; archive?: ReadableStream<Uint8Array> },
+): RequestInit {
+  const { signal, body, archive } = options;
+  if (archive !== undefined) {
+    const headers = { "content-type": "application/x-tar" };
+    // A stream as a body is only sent, never answered meanwhile (https://fetch.spec.whatwg.org, `duplex`).
+    return { method, signal, body: archive, headers, duplex: "half" };
+  }
+  if (body === undefined) return { method, signal };
+  return {
+    method,
+    signal,
+    body: JSON.stringify(body),
+    headers: { "content-type": "application/json" },
+  };
+}
 
 /**
  * A name as part of a route. With its tag written out it cannot be taken for a route of its own (`purge`, `…/export`),
@@ -204,6 +315,15 @@ function encodeName(name: string): string {
   const hasTag = /[:@][^/]*$/.test(trimmed) && !trimmed.endsWith(":");
   const full = hasTag ? trimmed : `${trimmed.replace(/:$/, "")}:latest`;
   return full.split("/").map(encodeURIComponent).join("/");
+}
+
+function warningsOf({ headers }: Response): string[] {
+  try {
+    const said: unknown = JSON.parse(decodeURIComponent(headers.get(WARNINGS) ?? "[]"));
+    return Array.isArray(said) ? said.filter((message) => typeof message === "string") : [];
+  } catch {
+    return [];
+  }
 }
 
 async function toError(response: Response, target: string): Promise<AppError> {

@@ -15,10 +15,11 @@ import { Client } from "./client.ts";
 import { inProcessTransport, remoteTransport, socketTransport } from "./transport.ts";
 
 /**
- * `models`: a runner if there is one, else this process. `local`: always this process. `inference`: a runner, started
+ * `models`: a runner if there is one, else this process. `local`: always this process. `transfer`: the address the user
+ * gave, else this process, so that moving models never slows down what the runner does. `inference`: a runner, started
  * if need be. `running`: a runner that is there, never started.
  */
-export type Need = "models" | "local" | "inference" | "running";
+export type Need = "models" | "local" | "transfer" | "inference" | "running";
 
 export interface ConnectOptions {
   readonly config: Config;
@@ -29,12 +30,19 @@ export interface ConnectOptions {
 /** A runner on this machine answers within microseconds; one that takes this long is as good as dead. */
 const PING_TIMEOUT_MS = 5000;
 
-/** @throws runner_unreachable (`running` and none runs; `inference` and none could be started) */
+/**
+ * @throws runner_unreachable (`running` and none runs; `inference` and none could be started), usage (`local` and the
+ *   command line names another place)
+ */
 export async function connect(need: Need, options: ConnectOptions): Promise<Client> {
-  if (need === "local") return openInProcess(options);
   const { config, paths } = options;
+  if (need === "local") {
+    refuseHost(config);
+    return openInProcess(options);
+  }
   if (config.host.value !== "")
     return new Client(remoteTransport(config.host.value, config.apiKey.value));
+  if (need === "transfer") return openInProcess(options);
   const found = await pingRunner(options);
   const isUsable = found !== undefined && found.stopping !== true && !isOlder(found.version);
   if (found !== undefined && (need !== "inference" || isUsable)) {
@@ -46,13 +54,7 @@ export async function connect(need: Need, options: ConnectOptions): Promise<Clie
       hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",
     });
   }
-  const { replaceRunner, launchRunner } = await import("./launch.ts");
-  if (found !== undefined) {
-    log.info(`client: replacing runner pid=${found.pid} old=${found.version} new=${VERSION}`);
-    await replaceRunner(found, options);
-  }
-  // Somebody else may have started the next one meanwhile.
-  if ((await pingRunner(options)) === undefined) await launchRunner(options);
+  await ensureRunner(found, options);
   return new Client(socketTransport(runnerSocket(config, paths)));
 }
 
@@ -81,6 +83,28 @@ export async function pingRunner({
 }
 
 // --- internal ---
+
+/** What the environment says is for all commands; a flag is for this one, and would be ignored. */
+function refuseHost({ host }: Config): void {
+  if (host.source !== "--host") return;
+  throw new AppError("usage", "this command works on this machine only, not through `--host`", {
+    hint: "Leave out `--host`, or run the command on the other machine.",
+  });
+}
+
+/** @param found one that cannot be used as it is, because it is older or leaving */
+async function ensureRunner(
+  found: VersionInfo | undefined,
+  options: ConnectOptions,
+): Promise<void> {
+  const { replaceRunner, launchRunner } = await import("./launch.ts");
+  if (found !== undefined) {
+    log.info(`client: replacing runner pid=${found.pid} old=${found.version} new=${VERSION}`);
+    await replaceRunner(found, options);
+  }
+  // Somebody else may have started the next one meanwhile.
+  if ((await pingRunner(options)) === undefined) await launchRunner(options);
+}
 
 async function openInProcess({ config, paths }: ConnectOptions): Promise<Client> {
   const { openLocal } = await import("../daemon.ts");

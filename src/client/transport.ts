@@ -20,7 +20,9 @@ export function remoteTransport(baseUrl: string, apiKey = ""): Transport {
       const headers = new Headers(init?.headers);
       if (apiKey !== "") headers.set("authorization", `Bearer ${apiKey}`);
       const request = { ...init, headers, ...direct, ...PATIENT };
-      return send(baseUrl, () => fetch(`${baseUrl}${path}`, request));
+      return send({ target: baseUrl, hint: isLoopback ? LOCAL_HINT : REMOTE_HINT }, () =>
+        fetch(`${baseUrl}${path}`, request),
+      );
     },
   };
 }
@@ -30,7 +32,9 @@ export function socketTransport(socket: string): Transport {
     kind: "socket",
     target: socket,
     fetch: (path, init) =>
-      send(socket, () => fetch(`http://localhost${path}`, { ...init, unix: socket, ...PATIENT })),
+      send({ target: socket, hint: LOCAL_HINT }, () =>
+        fetch(`http://localhost${path}`, { ...init, unix: socket, ...PATIENT }),
+      ),
   };
 }
 
@@ -51,7 +55,14 @@ export function inProcessTransport(app: {
 // Without keep-alive no request meets a connection that the other side has just closed.
 const PATIENT = { timeout: false, keepalive: false } as RequestInit;
 
-async function send(target: string, attempt: () => Promise<Response>): Promise<Response> {
+const LOCAL_HINT =
+  "`tug status` says whether a runner runs on this machine; `tug start-runner` starts it.";
+const REMOTE_HINT = "Check the address (`--host`, TUG_HOST), and that a runner listens there.";
+
+async function send(
+  { target, hint }: { readonly target: string; readonly hint: string },
+  attempt: () => Promise<Response>,
+): Promise<Response> {
   try {
     return await attempt();
   } catch (cause) {
@@ -59,7 +70,7 @@ async function send(target: string, attempt: () => Promise<Response>): Promise<R
     // Bun adds advice of its own ("Was there a typo in the url or port?").
     const reason = errnoOf(cause) ?? (cause as Error).message;
     throw new AppError("runner_unreachable", `cannot reach the runner at ${target}: ${reason}`, {
-      hint: "`tug status` says whether a runner runs on this machine; `tug start-runner` starts it.",
+      hint,
       cause,
     });
   }

@@ -22,6 +22,7 @@ export function createApp(deps: AppDeps): App {
   app.use(guard(deps.allowedOrigins, { anyHost: deps.apiKey !== undefined }));
   app.use(requireApiKey(deps.apiKey));
   app.route("/models", deps.models);
+  if (deps.registries !== undefined) app.route("/registries", deps.registries);
   app.route("/engines", engineRoutes(deps));
   app.route("/", openaiRoutes(deps));
   app.route("/", runnerRoutes(deps));

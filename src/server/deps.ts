@@ -1,7 +1,23 @@
 /** What the server needs of the rest, by shape: the composition root hands in the real things, tests hand in small ones. */
 import type { Hono } from "hono";
 import type { RunnerInfo } from "../api/engines.ts";
-import type { Model, ModelDetails } from "../api/models.ts";
+import type {
+  AdoptRequest,
+  AdoptResult,
+  CopyRequest,
+  LoginRequest,
+  LoginResult,
+  LogoutResult,
+  Model,
+  ModelDetails,
+  PullRequest,
+  PullResult,
+  PushRequest,
+  PushResult,
+  SearchResult,
+} from "../api/models.ts";
+import type { ProgressListener } from "../api/progress.ts";
+import type { SearchQuery } from "../models/search.ts";
 import type { RunnableModel } from "../runtime/backend.ts";
 import type { Installer } from "../runtime/installer/installer.ts";
 import type { Supervisor } from "../runtime/supervisor.ts";
@@ -39,10 +55,31 @@ export interface RunnerControl {
   }): ReadableStream<Uint8Array>;
 }
 
+/** What long work gets. */
+export interface WorkOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress: ProgressListener;
+}
+
+/** What reaches beyond this machine's store. Each loads what it needs when it is called: most commands never do. */
+export interface Distribution {
+  pull(request: PullRequest, options: WorkOptions): Promise<PullResult>;
+  push(request: PushRequest & { readonly name: string }, options: WorkOptions): Promise<PushResult>;
+  copy(request: CopyRequest, options: WorkOptions): Promise<PushResult>;
+  adopt(request: AdoptRequest, options: WorkOptions): Promise<AdoptResult>;
+  search(query: SearchQuery, options: WorkOptions): Promise<SearchResult[]>;
+  /** A model in its registry. */
+  inspect(name: string, options: { readonly signal: AbortSignal }): Promise<ModelDetails>;
+  login(request: LoginRequest, options: { readonly signal: AbortSignal }): Promise<LoginResult>;
+  logout(registry: string, options: { readonly signal: AbortSignal }): Promise<LogoutResult>;
+}
+
 export interface AppDeps {
   readonly store: Pick<Store, "usage">;
   /** The routes under `/models`. */
   readonly models: Hono<AppEnv>;
+  /** The routes under `/registries`. */
+  readonly registries?: Hono<AppEnv>;
   /** Absent in a process that runs no engines: `ps` is then empty and inference is refused. */
   readonly runtime?: Runtime;
   /** Called when a request needs it: most commands never do. */

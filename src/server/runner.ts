@@ -23,6 +23,8 @@ export interface RunningRunnerDeps {
     readonly busy: boolean;
   };
   readonly installer: Pick<EngineInstaller, "list">;
+  /** While it pulls it does not leave for being idle; when it is to leave, pulls are cancelled, and go on another time. */
+  readonly pulls?: { readonly busy: boolean; close(): Promise<void> };
   /** Where its stderr goes; undefined for one that runs at a terminal. */
   readonly logFile?: string;
   readonly idleExitMs: number | null;
@@ -106,7 +108,7 @@ export class RunningRunner implements RunnerControl {
   async #close(graceMs: number): Promise<void> {
     try {
       const deadline = performance.now() + graceMs;
-      await this.#deps.supervisor.close({ graceMs });
+      await Promise.all([this.#deps.supervisor.close({ graceMs }), this.#deps.pulls?.close()]);
       // Who only follows the log waits for nothing; an upload or an installation is let finish.
       this.#followers.abort();
       while (this.#isServing() && !this.#forced && performance.now() < deadline)
@@ -132,8 +134,8 @@ export class RunningRunner implements RunnerControl {
     if (!isIdle || idleExitMs === null || idleExitMs < 0 || this.#stopping) return;
     const delayMs = Math.min(idleExitMs, MAX_TIMER_MS);
     this.#idleTimer = this.#clock.setTimer(delayMs, () => {
-      // No worker, but somebody is still served: an installation, a long export.
-      if (this.#isServing()) return this.#watchIdleness(true);
+      // No worker, but somebody is still served: an installation, a long export, a pull.
+      if (this.#isServing() || this.#deps.pulls?.busy === true) return this.#watchIdleness(true);
       return this.stop({ force: false });
     });
   }

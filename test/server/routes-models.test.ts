@@ -13,6 +13,7 @@ import { modelRoutes } from "../../src/server/routes/models.ts";
 import { Store } from "../../src/store/store.ts";
 import { FIRST_SHARD, PEBBLE } from "../helpers/pebble.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
+import { fakeDistribution } from "./fake-distribution.ts";
 
 const signal = new AbortController().signal;
 const ID_OF_NOTHING = `sha256:${"0".repeat(64)}`;
@@ -31,7 +32,12 @@ async function bench(): Promise<Bench> {
   const directory = await tempDir();
   const store = Store.open(join(directory.path, "store"));
   const used = new Set<string>();
-  const deps = { store, inUse: (id: string) => used.has(id) };
+  const deps = {
+    store,
+    inUse: (id: string) => used.has(id),
+    distribution: fakeDistribution(),
+    remotes: () => Promise.reject(new Error("nothing here is pushed")),
+  };
   const app = new Hono<AppEnv>().route("/models", modelRoutes(deps));
   app.onError((error) => toErrorResponse(toAppError(error)));
   const call = async (path: string, init: RequestInit, trusted: boolean): Promise<Response> =>
@@ -127,7 +133,8 @@ describe("GET /models/{name}", () => {
     ["me/nothing", 404, "model_not_found"],
     [ID_OF_NOTHING, 404, "model_not_found"],
     ["me//x", 400, "invalid_reference"],
-    ["me/model:v1?remote=true", 501, "not_supported"],
+    // Not in the registry, though it is here.
+    ["me/model:v1?remote=true", 404, "not_found"],
   ])("models: %s is answered with %d", async (name, status, code) => {
     await using it = await bench();
     await it.package();
@@ -169,7 +176,7 @@ describe("POST /models/package", () => {
   });
 
   test.each([
-    [{ model: "me/x" }],
+    [{ gguf: PEBBLE }],
     [{ model: "me/x", gguf: 1 }],
     [{ model: "me/x", gguf: PEBBLE, format: "zip" }],
     [{ model: "me/x", gguf: PEBBLE, contextsize: 1 }],
@@ -370,12 +377,53 @@ describe("export and load", () => {
     expect(archive.headers.get("content-type")).toBe("application/x-tar");
     expect(archive.headers.get("content-disposition")).toContain("me-model-v1.tar");
     const bytes = await archive.bytes();
-    expect(archive.headers.get("content-length")).toBe(String(bytes.length));
+    expect(archive.headers.get("x-archive-size")).toBe(String(bytes.length));
     const loaded = await other.app.request("/models/load", { method: "POST", body: bytes }, {});
 
-    const events = await lines<Model>(loaded);
-    expect(events.at(-1)).toMatchObject({ type: "success", result: { id } });
+    const events = await lines<Model[]>(loaded);
+    expect(events.at(-1)).toMatchObject({ type: "success", result: [{ id }] });
     expect((await other.store.resolve("me/model:v1")).digest as string).toBe(id);
+  });
+
+  test("models: several go into one archive, without what the other side has", async () => {
+    await using it = await bench();
+    await using other = await bench();
+    const one = await it.package();
+    const two = await it.package({ model: "me/two", context_size: 512 });
+    const list = join(it.path, "have.json");
+    await writeFile(list, JSON.stringify([{ id: one }]));
+
+    const whole = await it.call("POST", "/models/export", { models: [one, "me/two"] });
+    const rest = await it.call("POST", "/models/export", {
+      models: ["me/two"],
+      missing_from: list,
+    });
+    const same = await it.call("POST", "/models/export", { models: ["me/two"], have: [one] });
+    const bytes = await whole.bytes();
+    const loaded = await other.app.request("/models/load", { method: "POST", body: bytes }, {});
+
+    const result = [{ id: one }, { id: two }];
+    expect((await lines<Model[]>(loaded)).at(-1)).toMatchObject({ type: "success", result });
+    const left = await rest.bytes();
+    expect(left.length).toBeLessThan(bytes.length / 10);
+    expect(await same.bytes()).toEqual(left);
+  });
+
+  test("models: only trusted clients name files to export against", async () => {
+    await using it = await bench();
+    await it.package();
+
+    const request = { models: ["me/model:v1"], missing_from: PEBBLE };
+    const refused = await it.callUntrusted("POST", "/models/export", request);
+    const allowed = await it.callUntrusted("POST", "/models/export", { models: ["me/model:v1"] });
+
+    expect(await codeOf(refused)).toEqual([403, "forbidden"]);
+    expect(allowed.status).toBe(200);
+    await allowed.body?.cancel();
+    expect(await codeOf(await it.call("POST", "/models/export", { models: [] }))).toEqual([
+      400,
+      "invalid_request",
+    ]);
   });
 
   test("models: an archive that is none is the last line's error", async () => {
@@ -409,32 +457,7 @@ describe("export and load", () => {
     const bytes = Buffer.concat(chunks);
     const again = await fetch(`${server.url.href}models/load`, { method: "POST", body: bytes });
 
-    expect((await lines<Model>(again)).at(-1)).toMatchObject({ result: { id } });
-  });
-});
-
-describe("POST /models/create", () => {
-  test("models: the built-in model can be asked for by name", async () => {
-    await using it = await bench();
-
-    const events = await lines<Model>(
-      await it.callUntrusted("POST", "/models/create", { from: "ai/pebble", "bearer-token": "x" }),
-    );
-
-    expect(events.at(-1)).toMatchObject({
-      type: "success",
-      result: { tags: ["docker.io/ai/pebble:latest"] },
-    });
-  });
-
-  test("models: other models are not pulled yet, and a bad name is a bad name", async () => {
-    await using it = await bench();
-
-    const other = await it.call("POST", "/models/create", { from: "ai/smollm2" });
-    const bad = await it.call("POST", "/models/create", { from: "a//b" });
-
-    expect(await codeOf(other)).toEqual([501, "not_supported"]);
-    expect(await codeOf(bad)).toEqual([400, "invalid_reference"]);
+    expect((await lines<Model[]>(again)).at(-1)).toMatchObject({ result: [{ id }] });
   });
 });
 

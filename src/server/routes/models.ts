@@ -4,19 +4,22 @@ import * as v from "valibot";
 import type { PackageRequest, PruneResult, TagResult, VerifyResult } from "../../api/models.ts";
 import { AppError } from "../../errors.ts";
 import { ensureBuiltin, isBuiltin } from "../../models/builtin.ts";
-import { exportModel } from "../../models/export.ts";
-import { importModel } from "../../models/import.ts";
-import { describeModel, inspectModel, listModels } from "../../models/inspect.ts";
-import { packageModel } from "../../models/package.ts";
+import { inspectModel, listModels } from "../../models/inspect.ts";
 import { reportBytes } from "../../models/progress.ts";
+import type { RemoteOverrides } from "../../models/remote-settings.ts";
+import type { Remotes } from "../../models/remotes.ts";
 import { formatReference, looksLikeId, parseReference } from "../../oci/reference.ts";
 import type { Store } from "../../store/store.ts";
 import type { AppEnv } from "../deps.ts";
 import { progressResponse } from "../progress-response.ts";
 import { parseBody, parseOptionalBody } from "../request-body.ts";
+import { addArchiveRoutes } from "./archives.ts";
+import { addTransferRoutes, type TransferRoutesDeps } from "./transfers.ts";
 
-export interface ModelRoutesDeps {
+export interface ModelRoutesDeps extends TransferRoutesDeps {
   readonly store: Store;
+  /** For packaging straight into a registry. */
+  readonly remotes: (overrides: RemoteOverrides) => Remotes | Promise<Remotes>;
   /** Whether a worker serves the model with this digest; never unless given. */
   readonly inUse?: (modelId: string) => boolean;
 }
@@ -26,15 +29,14 @@ export function modelRoutes(deps: ModelRoutesDeps): Hono<AppEnv> {
   const { store } = deps;
   const routes = new Hono<AppEnv>();
   routes.get("/", async (c) => c.json(await listModels(store)));
-  routes.post("/package", (c) => packageFiles(c, store));
-  routes.post("/create", (c) => create(c, store));
-  routes.post("/load", (c) => load(c, store));
+  routes.post("/package", (c) => packageFiles(c, deps));
   routes.post("/prune", (c) => prune(c, store));
   routes.post("/verify", (c) => verify(c, store));
   routes.delete("/purge", (c) => purge(c, deps));
-  routes.get("/:name{.+}/export", (c) => exportArchive(c, store));
+  addArchiveRoutes(routes, store);
+  addTransferRoutes(routes, deps);
   routes.post("/:name{.+}/tag", (c) => tag(c, store));
-  routes.get("/:name{.+}", (c) => inspect(c, store));
+  routes.get("/:name{.+}", (c) => inspect(c, deps));
   routes.delete("/:name{.+}", (c) => remove(c, deps));
   return routes;
 }
@@ -45,7 +47,10 @@ type RouteContext = Context<AppEnv>;
 
 const PACKAGE_REQUEST = v.strictObject({
   model: v.string(),
-  gguf: v.string(),
+  gguf: v.exactOptional(v.string()),
+  safetensors_dir: v.exactOptional(v.string()),
+  dduf: v.exactOptional(v.string()),
+  from: v.exactOptional(v.string()),
   licenses: v.exactOptional(v.array(v.string())),
   chat_template: v.exactOptional(v.string()),
   mmproj: v.exactOptional(v.string()),
@@ -53,17 +58,21 @@ const PACKAGE_REQUEST = v.strictObject({
   format: v.exactOptional(v.picklist(["docker", "cncf"])),
   created: v.exactOptional(v.string()),
   link: v.exactOptional(v.boolean()),
+  push: v.exactOptional(v.boolean()),
+  keep: v.exactOptional(v.boolean()),
+  insecure: v.exactOptional(v.boolean()),
+  annotations: v.exactOptional(v.record(v.string(), v.string())),
 });
-
-/** Docker Model Runner's; it has a bearer token besides. */
-const CREATE_REQUEST = v.object({ from: v.string() });
 
 const PRUNE_REQUEST = v.strictObject({
   all: v.optional(v.boolean(), false),
   dry_run: v.optional(v.boolean(), false),
 });
 
-async function packageFiles(c: RouteContext, store: Store): Promise<Response> {
+async function packageFiles(
+  c: RouteContext,
+  { store, remotes }: ModelRoutesDeps,
+): Promise<Response> {
   if (c.env?.trusted !== true) {
     throw new AppError("forbidden", "cannot package files: this client may not name files", {
       hint: "Package with `tug package` on the machine itself, or send an archive to `/models/load`.",
@@ -71,37 +80,21 @@ async function packageFiles(c: RouteContext, store: Store): Promise<Response> {
   }
   const { value } = await parseBody(c.req.raw, PACKAGE_REQUEST);
   const request: PackageRequest = value;
-  return progressResponse(c.req.raw.signal, (options) => packageModel(store, request, options));
-}
-
-/** Docker Model Runner pulls here. */
-async function create(c: RouteContext, store: Store): Promise<Response> {
-  const { value } = await parseBody(c.req.raw, CREATE_REQUEST);
-  const reference = formatReference(parseReference(value.from));
-  if (!isBuiltin(value.from)) {
-    throw new AppError(
-      "not_supported",
-      `cannot pull \`${reference}\`: this version does not pull`,
-      {
-        hint: "Add a model with `tug package --gguf FILE NAME`; `pebble` is built in.",
-      },
-    );
-  }
-  return progressResponse(c.req.raw.signal, async ({ signal }) =>
-    describeModel(store, await ensureBuiltin(store, { signal })),
-  );
-}
-
-function load(c: RouteContext, store: Store): Response {
-  const { body, signal } = c.req.raw;
-  if (body === null) {
-    throw new AppError("invalid_request", "cannot load a model: the body is empty", {
-      hint: "Send the tar archive of a model.",
+  return progressResponse(c.req.raw.signal, async ({ signal, onProgress }) => {
+    const { packageModel } = await import("../../models/package.ts");
+    return packageModel(store, request, {
+      signal,
+      onProgress,
+      remotes: () =>
+        remotes({
+          insecureRegistries:
+            request.insecure === true ? [parseReference(request.model).registry] : [],
+          onWarning: (message) => onProgress({ type: "warning", message }),
+        }),
+      findModel: (name) =>
+        isBuiltin(name) ? ensureBuiltin(store, { signal }) : store.resolve(name),
     });
-  }
-  return progressResponse(signal, async (options) =>
-    describeModel(store, await importModel(store, body, options)),
-  );
+  });
 }
 
 async function prune(c: RouteContext, store: Store): Promise<Response> {
@@ -126,32 +119,6 @@ async function purge(c: RouteContext, { store, inUse }: ModelRoutesDeps): Promis
   return c.body(null, 200);
 }
 
-async function exportArchive(c: RouteContext, store: Store): Promise<Response> {
-  const name = nameOf(c);
-  const { sizeBytes, chunks } = await exportModel(store, name, { signal: c.req.raw.signal });
-  const fileName = encodeURIComponent(`${name.replaceAll(/[/:@]/g, "-")}.tar`);
-  return new Response(toStream(chunks), {
-    headers: {
-      "content-type": "application/x-tar",
-      "content-length": String(sizeBytes),
-      "content-disposition": `attachment; filename*=UTF-8''${fileName}`,
-    },
-  });
-}
-
-/** Reads on as the client does. */
-function toStream(chunks: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
-  const iterator = chunks[Symbol.asyncIterator]();
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done, value } = await iterator.next();
-      if (done === true) controller.close();
-      else controller.enqueue(value);
-    },
-    cancel: async () => void (await iterator.return?.()),
-  });
-}
-
 async function tag(c: RouteContext, store: Store): Promise<Response> {
   const { repo, tag: tagName } = c.req.query();
   if (!repo) {
@@ -173,13 +140,13 @@ async function tag(c: RouteContext, store: Store): Promise<Response> {
   return c.json(result, 201);
 }
 
-async function inspect(c: RouteContext, store: Store): Promise<Response> {
-  if (isSet(c.req.query("remote"))) {
-    throw new AppError("not_supported", "cannot look into a registry: this version does not", {
-      hint: "Leave out `remote`.",
-    });
-  }
-  return c.json(await inspectModel(store, nameOf(c)));
+async function inspect(c: RouteContext, deps: ModelRoutesDeps): Promise<Response> {
+  const { signal } = c.req.raw;
+  return c.json(
+    isSet(c.req.query("remote"))
+      ? await deps.distribution.inspect(nameOf(c), { signal })
+      : await inspectModel(deps.store, nameOf(c)),
+  );
 }
 
 async function remove(c: RouteContext, { store, inUse }: ModelRoutesDeps): Promise<Response> {

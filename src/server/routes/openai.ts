@@ -7,6 +7,7 @@ import * as v from "valibot";
 import type { Model } from "../../api/models.ts";
 import type { Mode } from "../../runtime/backend.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
+import { applyDefaults } from "../packaged-defaults.ts";
 import { proxyToWorker } from "../proxy.ts";
 import { BodyBudget } from "../body-budget.ts";
 import { MAX_INFERENCE_BODY_BYTES, parseBody } from "../request-body.ts";
@@ -78,8 +79,9 @@ async function infer(
   const limits = { maxBytes: MAX_INFERENCE_BODY_BYTES, take: room.take };
   const { value: body, bytes } = await parseBody(request, InferenceBody, limits);
   const runtime = requireRuntime(deps);
+  const model = await deps.resolve(body.model, { trusted: c.env?.trusted === true });
   const lease = await runtime.acquire({
-    model: await deps.resolve(body.model, { trusted: c.env?.trusted === true }),
+    model,
     backend,
     mode,
     settings: toWorkerSettings(body.context_size),
@@ -93,7 +95,10 @@ async function infer(
   const query = request.url.indexOf("?");
   const path = query < 0 ? enginePath : enginePath + request.url.slice(query);
   const { method, headers, signal } = request;
-  return await proxyToWorker({ method, path, headers, body: bytes, signal }, lease);
+  const complete = applyDefaults(body, model.defaults);
+  // Untouched where nothing is added: byte for byte what the client sent.
+  const sent = complete === body ? bytes : new TextEncoder().encode(JSON.stringify(complete));
+  return await proxyToWorker({ method, path, headers, body: sent, signal }, lease);
 }
 
 /** @returns the engine that the path names @throws backend_not_found */

@@ -1,0 +1,43 @@
+/** What a model's package says requests get where they say nothing themselves. Pure. */
+import { isRecord } from "../oci/descriptor.ts";
+import type { PackagedDefaults } from "../oci/model-defaults.ts";
+
+/** Turns a package brings along stand before those of the request: a conversation that has more is another one. */
+type Body = Readonly<Record<string, unknown>>;
+
+/**
+ * Members that the request has win. A system message of the request replaces the packaged one; packaged turns come
+ * before the first turn.
+ *
+ * @returns the same object if nothing is added
+ */
+export function applyDefaults(body: Body, defaults: PackagedDefaults | undefined): Body {
+  if (defaults === undefined) return body;
+  const missing = Object.entries(defaults.parameters ?? {}).filter(([name]) => !(name in body));
+  const messages = withPackaged(body["messages"], defaults);
+  if (missing.length === 0 && messages === body["messages"]) return body;
+  return {
+    ...Object.fromEntries(missing),
+    ...body,
+    ...(messages === undefined ? {} : { messages }),
+  };
+}
+
+// --- internal ---
+
+function withPackaged(
+  messages: unknown,
+  { system, messages: turns = [] }: PackagedDefaults,
+): unknown {
+  if (!Array.isArray(messages)) return messages;
+  const own = messages.filter(isSystem);
+  const rest = messages.filter((message) => !isSystem(message));
+  const first =
+    own.length > 0 || system === undefined ? own : [{ role: "system", content: system }];
+  if (first === own && turns.length === 0) return messages;
+  return [...first, ...turns, ...rest];
+}
+
+function isSystem(message: unknown): boolean {
+  return isRecord(message) && (message["role"] === "system" || message["role"] === "developer");
+}

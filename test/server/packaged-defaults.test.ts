@@ -1,0 +1,35 @@
+import { expect, test } from "bun:test";
+import { applyDefaults } from "../../src/server/packaged-defaults.ts";
+
+const DEFAULTS = { system: "Be brief.", parameters: { temperature: 0.2, stop: ["<end>"] } };
+const QUESTION = { role: "user", content: "Why?" };
+
+test("a request that says nothing gets the packaged parameters and the system prompt", () => {
+  expect(applyDefaults({ model: "m", messages: [QUESTION] }, DEFAULTS)).toEqual({
+    model: "m",
+    temperature: 0.2,
+    stop: ["<end>"],
+    messages: [{ role: "system", content: "Be brief." }, QUESTION],
+  });
+});
+
+test("what the request says wins, also where it says null", () => {
+  const own = { role: "system", content: "Be verbose." };
+  const body = { temperature: 1, stop: null, messages: [own, QUESTION] };
+  expect(applyDefaults(body, DEFAULTS)).toBe(body);
+});
+
+test("packaged turns come between the system prompt and the first turn", () => {
+  const turn = { role: "assistant", content: "Hello." };
+  const { messages } = applyDefaults({ messages: [QUESTION] }, { ...DEFAULTS, messages: [turn] });
+  expect(messages).toEqual([{ role: "system", content: "Be brief." }, turn, QUESTION]);
+});
+
+test("without messages there is no system prompt to add", () => {
+  expect(applyDefaults({ prompt: "Why?" }, { system: "Be brief." })).toEqual({ prompt: "Why?" });
+});
+
+test("a model without defaults leaves the very same body", () => {
+  const body = { messages: [QUESTION] };
+  expect(applyDefaults(body, undefined)).toBe(body);
+});
