@@ -23,14 +23,46 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "Chat with a model, or ask it one thing",
     load: () => import("./commands/run.ts"),
   },
+  pull: {
+    description: "Get a model from a registry, Hugging Face, Ollama or the web",
+    load: () => import("./commands/pull.ts"),
+  },
+  pulls: {
+    description: "List or cancel what the runner pulls",
+    load: () => import("./commands/pulls.ts"),
+  },
+  search: { description: "Find models to pull", load: () => import("./commands/search.ts") },
   list: {
     description: "List the models on this machine",
     alias: "ls",
     load: () => import("./commands/list.ts"),
   },
   package: {
-    description: "Make a model of a GGUF file",
+    description: "Make a model of files, or of another model",
     load: () => import("./commands/package.ts"),
+  },
+  push: {
+    description: "Bring a model into a registry",
+    load: () => import("./commands/push.ts"),
+  },
+  copy: {
+    description: "Copy a model from registry to registry",
+    alias: "cp",
+    load: () => import("./commands/copy.ts"),
+  },
+  login: { description: "Log in to a registry", load: () => import("./commands/login.ts") },
+  logout: { description: "Log out of a registry", load: () => import("./commands/logout.ts") },
+  export: {
+    description: "Write models into an archive",
+    load: () => import("./commands/export.ts"),
+  },
+  import: {
+    description: "Read models from an archive",
+    load: () => import("./commands/import.ts"),
+  },
+  adopt: {
+    description: "Use the model files of other programs on this machine",
+    load: () => import("./commands/adopt.ts"),
   },
   inspect: {
     description: "Show everything about a model as JSON",
@@ -88,6 +120,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "The runner in the background",
     hidden: true,
     load: async () => ({ command: (await import("./commands/serve.ts")).backgroundCommand }),
+  },
+  __pull: {
+    description: "A pull for the runner",
+    hidden: true,
+    load: async () => ({ command: (await import("./commands/pull.ts")).workerCommand }),
   },
   version: {
     description: "Show the versions of tug and of the runner",
@@ -207,8 +244,9 @@ async function report(error: AppError, words: readonly string[]): Promise<number
     return error.exitCode;
   }
   if (error.code !== "cancelled") {
-    process.stderr.write(`error: ${error.message}\n`);
-    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
+    const { stripControls } = await import("./terminal/style.ts");
+    process.stderr.write(`error: ${stripControls(error.message)}\n`);
+    if (error.hint !== undefined) process.stderr.write(`hint: ${stripControls(error.hint)}\n`);
   }
   if (error.code === "internal")
     log.debug(`stack: ${(error.cause as Error | undefined)?.stack ?? error.stack ?? ""}`);

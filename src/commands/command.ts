@@ -76,3 +76,10 @@ export const JSON_FLAG = {
   type: "boolean",
   description: "Print JSON on stdout",
 } as const satisfies BooleanFlag;
+
+/** The flag of commands that show a model. */
+export const REMOTE_FLAG = {
+  type: "boolean",
+  alias: "r",
+  description: "Look at it in its registry, without pulling it",
+} as const satisfies BooleanFlag;

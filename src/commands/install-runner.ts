@@ -20,7 +20,8 @@ export const command = defineCommand({
     source: {
       type: "string",
       valueHint: "NAME",
-      description: "Where to get it: path, github or apt (the first that answers unless given)",
+      description:
+        "Where to get it: path, github, oci or apt (the first that answers unless given); TUG_ENGINE_IMAGE names an image of your own for oci",
     },
     version: {
       type: "string",

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { connect } from "../client/connect.ts";
 import { logFile } from "../client/launch.ts";
 import { errnoOf } from "../errors.ts";
-import { print } from "../terminal/output.ts";
+import { openOutput, print } from "../terminal/output.ts";
 import { defineCommand } from "./command.ts";
 
 export const command = defineCommand({
@@ -19,7 +19,7 @@ export const command = defineCommand({
         : client;
     const decoder = new TextDecoder();
     for await (const bytes of await running.logs({ signal, follow: args.follow === true })) {
-      await print(decoder.decode(bytes, { stream: true }));
+      if (!(await openOutput().write(decoder.decode(bytes, { stream: true })))) return;
     }
   },
 });

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import type { PackageRequest } from "../api/models.ts";
 import { connect } from "../client/connect.ts";
@@ -9,11 +10,30 @@ import { createProgress } from "../terminal/progress.ts";
 import { type ArgumentValues, JSON_FLAG, defineCommand } from "./command.ts";
 
 const ARGS = {
-  model: { type: "positional", description: "Name of the model, such as `me/model:v1`" },
+  model: {
+    type: "positional",
+    description: "Name of the model, such as `me/model:v1`; or a path, with the name after it",
+  },
+  name: {
+    type: "positional",
+    required: false,
+    description: "Name of the model, where a path stands before it",
+  },
   gguf: {
     type: "string",
     valueHint: "FILE",
     description: "The weights; of a sharded model any one of its files",
+  },
+  "safetensors-dir": {
+    type: "string",
+    valueHint: "DIR",
+    description: "A directory with weights, of which every file is packaged",
+  },
+  dduf: { type: "string", valueHint: "FILE", description: "A diffusion pipeline in one file" },
+  from: {
+    type: "string",
+    valueHint: "MODEL",
+    description: "A model of the store, to make a variant of",
   },
   license: {
     type: "string",
@@ -36,7 +56,7 @@ const ARGS = {
   format: {
     type: "string",
     options: ["docker", "cncf"],
-    description: "Kind of artifact (docker unless given)",
+    description: "Kind of artifact (docker unless given; with --from the source's)",
   },
   created: {
     type: "string",
@@ -44,39 +64,64 @@ const ARGS = {
     description:
       "Creation time (RFC 3339) to record; fixed unless given, for a reproducible digest",
   },
+  annotation: {
+    type: "string",
+    valueHint: "KEY=VALUE",
+    multiple: true,
+    description: "An annotation of the manifest",
+  },
+  label: {
+    type: "string",
+    valueHint: "KEY=VALUE",
+    multiple: true,
+    description: "The same as --annotation",
+  },
   link: {
     type: "boolean",
     description:
       "Hard-link the weights into the store instead of copying them; the file becomes read-only",
   },
+  push: {
+    type: "boolean",
+    description: "Push it to its registry, straight from the files; nothing is stored here",
+  },
+  keep: { type: "boolean", description: "With --push: store it here as well" },
+  insecure: {
+    type: "boolean",
+    description: "The registry may be on plain http, or have any certificate",
+  },
+  quiet: { type: "boolean", alias: "q", description: "Show no progress" },
   json: JSON_FLAG,
 } as const;
 
 export const command = defineCommand({
   args: ARGS,
+  details: [
+    "  tug package --gguf model.gguf me/model           into the store",
+    "  tug package --gguf model.gguf --push HOST/me/m   straight into a registry",
+    "  tug package ./directory me/model                 every file of a directory",
+    "  tug package --from me/model --context-size 8192 me/model:8k",
+  ].join("\n"),
   /** Always in this process: the files are on this machine, and no runner is needed. */
   async run({ args, config, paths, signal }) {
     const request = toRequest(args);
     const client = await connect("local", { config, paths, signal });
-    using progress = createProgress({ quiet: args.json === true });
+    using progress = createProgress({ quiet: args.json === true || args.quiet === true });
     const result = await client.package(request, { signal, onProgress: progress.listener });
     progress.finish();
     if (args.json === true) return await printJson(result);
-    await print(`${displayReference(result.reference)}@${result.id}\n`);
+    // What was pushed is named in full: it is to be found from elsewhere.
+    const name = request.push === true ? result.reference : displayReference(result.reference);
+    await print(`${name}@${result.id}\n`);
   },
 });
 
 /** Paths become absolute here: the API knows no working directory. */
 export function toRequest(args: ArgumentValues<typeof ARGS>): PackageRequest {
-  if (args.gguf === undefined) {
-    throw new AppError("usage", "say what to package", {
-      hint: "Give the weights with `--gguf FILE`.",
-    });
-  }
+  const annotations = parseAnnotations([...args.annotation, ...args.label]);
   return {
-    model: args.model,
-    gguf: resolve(args.gguf),
-    licenses: args.license.map((file) => resolve(file)),
+    ...toSource(args),
+    ...(args.license.length === 0 ? {} : { licenses: args.license.map((file) => resolve(file)) }),
     ...(args["context-size"] === undefined
       ? {}
       : { context_size: parseContext(args["context-size"]) }),
@@ -86,7 +131,8 @@ export function toRequest(args: ArgumentValues<typeof ARGS>): PackageRequest {
     ...(args.mmproj === undefined ? {} : { mmproj: resolve(args.mmproj) }),
     ...(args.format === undefined ? {} : { format: args.format as "docker" | "cncf" }),
     ...(args.created === undefined ? {} : { created: args.created }),
-    ...(args.link === true ? { link: true } : {}),
+    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+    ...toSwitches(args),
   };
 }
 
@@ -99,4 +145,85 @@ export function parseContext(text: string): number {
     });
   }
   return tokens;
+}
+
+/**
+ * @param words `KEY=VALUE`; the value may be empty or have more equals signs
+ * @throws usage, also if one key has two values
+ */
+export function parseAnnotations(words: readonly string[]): Record<string, string> {
+  const annotations = new Map<string, string>();
+  for (const word of words) {
+    const equals = word.indexOf("=");
+    if (equals < 1) {
+      throw new AppError("usage", `\`${word.slice(0, 200)}\` is not an annotation`, {
+        hint: "Write `--annotation KEY=VALUE`.",
+      });
+    }
+    const key = word.slice(0, equals);
+    const value = word.slice(equals + 1);
+    if ((annotations.get(key) ?? value) !== value) {
+      throw new AppError("usage", `the annotation \`${key.slice(0, 200)}\` is given twice`, {
+        hint: "Give it once.",
+      });
+    }
+    annotations.set(key, value);
+  }
+  return Object.fromEntries(annotations);
+}
+
+// --- internal ---
+
+type Values = ArgumentValues<typeof ARGS>;
+type Source = Pick<PackageRequest, "model" | "gguf" | "safetensors_dir" | "dduf" | "from">;
+
+const FLAGS = ["gguf", "safetensors-dir", "dduf", "from"] as const;
+
+function toSource(args: Values): Source {
+  const given = FLAGS.filter((flag) => args[flag] !== undefined);
+  const sources = [
+    ...given.map((flag) => `\`--${flag}\``),
+    ...(args.name === undefined ? [] : [`the path \`${args.model}\``]),
+  ];
+  if (sources.length === 0) {
+    throw new AppError("usage", "say what to package", {
+      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--dduf FILE` and `--from MODEL`, or a path before the name.",
+    });
+  }
+  if (sources.length > 1) {
+    throw new AppError("usage", `${sources.join(" and ")} exclude each other`, {
+      hint: "Give one of them.",
+    });
+  }
+  if (args.name !== undefined) return { ...toPathSource(resolve(args.model)), model: args.name };
+  return {
+    model: args.model,
+    ...(args.gguf === undefined ? {} : { gguf: resolve(args.gguf) }),
+    ...(args["safetensors-dir"] === undefined
+      ? {}
+      : { safetensors_dir: resolve(args["safetensors-dir"]) }),
+    ...(args.dduf === undefined ? {} : { dduf: resolve(args.dduf) }),
+    ...(args.from === undefined ? {} : { from: args.from }),
+  };
+}
+
+/** A directory, a DDUF by its name, or else a GGUF: whoever reads it says if it is none. */
+function toPathSource(path: string): Omit<Source, "model"> {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+    return { safetensors_dir: path };
+  return path.toLowerCase().endsWith(".dduf") ? { dduf: path } : { gguf: path };
+}
+
+function toSwitches({ link, push, keep, insecure }: Values): Partial<PackageRequest> {
+  if (keep === true && push !== true) {
+    throw new AppError("usage", "`--keep` is for `--push`: without it the model is stored anyway", {
+      hint: "Leave out `--keep`, or add `--push`.",
+    });
+  }
+  return {
+    ...(link === true ? { link } : {}),
+    ...(push === true ? { push } : {}),
+    ...(keep === true ? { keep } : {}),
+    ...(insecure === true ? { insecure } : {}),
+  };
 }

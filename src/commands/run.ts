@@ -9,11 +9,15 @@ import { AppError } from "../errors.ts";
 import { printJson } from "../terminal/json.ts";
 import { createProgress } from "../terminal/progress.ts";
 import { type ArgumentValues, type CommandContext, JSON_FLAG, defineCommand } from "./command.ts";
+import { ensureModel } from "./ensure-model.ts";
 import { parseContext } from "./package.ts";
 import { readPipedInput } from "./piped-input.ts";
 
 const ARGS = {
-  model: { type: "positional", description: "A model's name, or the path of a .gguf file" },
+  model: {
+    type: "positional",
+    description: "A model's name (pulled if it is not here), or the path of a .gguf file",
+  },
   prompt: {
     type: "positional",
     rest: true,
@@ -63,12 +67,15 @@ export const command = defineCommand({
   async run(context) {
     const { args, config, paths, signal } = context;
     const settings = parseSettings(args);
-    const session = createSession(toModelName(args.model, config.host.value !== ""), settings);
+    const typed = toModelName(args.model, config.host.value !== "");
     const prompt = args.detach === true ? undefined : await readPrompt(args, signal);
     const client = await connect("inference", { config, paths, signal });
+    const quiet = args.json === true;
+    const model = await ensureModel(typed, client, { config, paths, signal, quiet });
+    const session = createSession(model, settings);
     if (args.detach !== true && prompt === undefined) return chat(context, client, session);
     const load = toLoadRequest(session.model, settings);
-    await loadModel(client, load, { signal, quiet: args.json === true });
+    await loadModel(client, load, { signal, quiet });
     return prompt === undefined ? 0 : answer(context, client, toRequest(session, prompt));
   },
 });
@@ -95,10 +102,11 @@ export function parseSettings(args: Omit<Args, "model" | "prompt">): ChatSetting
   };
 }
 
-/** A path of a .gguf file becomes absolute; everything else is a name. */
+/** A path of a .gguf file becomes absolute; everything else is a name or an address. */
 export function toModelName(typed: string, isRemote: boolean): string {
   const isPath =
     /\.gguf$/i.test(typed) &&
+    !/^[a-z]+:\/\//i.test(typed) &&
     (/^\.{1,2}[/\\]/.test(typed) || isAbsolute(typed) || !/^[^/]+\.[^/]+\//.test(typed));
   if (!isPath) return typed;
   if (!isRemote) return resolve(typed);

@@ -4,7 +4,7 @@ import { formatBytes } from "../terminal/bytes.ts";
 import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
 import { stripControls } from "../terminal/style.ts";
-import { JSON_FLAG, defineCommand } from "./command.ts";
+import { JSON_FLAG, REMOTE_FLAG, defineCommand } from "./command.ts";
 
 /** Width of the labels. */
 const LABEL_COLUMNS = 14;
@@ -12,11 +12,13 @@ const LABEL_COLUMNS = 14;
 export const command = defineCommand({
   args: {
     model: { type: "positional", description: "A name, an id, or the first 12 digits of one" },
+    remote: REMOTE_FLAG,
     json: JSON_FLAG,
   },
   async run({ args, config, paths, signal }) {
-    const client = await connect("models", { config, paths, signal });
-    const model = await client.inspect(args.model, { signal });
+    const remote = args.remote === true;
+    const client = await connect(remote ? "transfer" : "models", { config, paths, signal });
+    const model = await client.inspect(args.model, { signal, remote });
     if (args.json === true) return printJson(model);
     await print(renderModel(model));
   },

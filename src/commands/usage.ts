@@ -26,7 +26,7 @@ export async function renderOverview(
       },
     ]),
   );
-  const meta = { name: "tug", description: "Pulls, runs and packages AI models" };
+  const meta = { name: "tug", description: "Pulls, runs, packages and pushes AI models" };
   const text = await renderUsage({ meta, args: toCitty(globals), subCommands });
   // citty puts all names into one usage line, which is unreadable for more than a few.
   return `${withoutColour(text).replace(/^(USAGE tug \[OPTIONS\]) .*$/m, "$1 COMMAND [ARGUMENTS]")}\n`;

@@ -1,6 +1,6 @@
 /**
  * Draws the progress of long operations on stderr. At a terminal: one line an id with a bar, the rate and the time
- * left, redrawn at most ten times a second. Elsewhere: one line a phase.
+ * left, and one for all of them together, redrawn at most ten times a second. Elsewhere: one line a phase.
  */
 import { formatBytes, formatDuration } from "./bytes.ts";
 import { SPINNER_FRAMES } from "./spinner.ts";
@@ -10,6 +10,8 @@ const DRAW_INTERVAL_MS = 100;
 /** The rate is the mean over this window: short enough to follow a stall, long enough to be readable. */
 const RATE_WINDOW_MS = 5000;
 const BAR_CELLS = 24;
+/** A shorter bar says nothing that the percentage does not. */
+const MIN_BAR_CELLS = 8;
 const LABEL_CELLS = 40;
 const FALLBACK_COLUMNS = 80;
 const FALLBACK_ROWS = 24;
@@ -69,21 +71,33 @@ export function rateOf(line: ProgressLine): number | null {
   return ((last.done - first.done) * 1000) / (last.at - first.at);
 }
 
-/** @param options.columns cells of the terminal; the result is one shorter, because a full line would wrap */
-function renderProgressLine(
-  line: ProgressLine,
-  options: { columns: number; style: Style; frame: number; final: boolean },
-): string {
+/** How lines are drawn that stand one above the other. */
+interface LineStyle {
+  /** Cells of the terminal; a line is one shorter, because a full line would wrap. */
+  readonly columns: number;
+  readonly style: Style;
+  readonly frame: number;
+  readonly final: boolean;
+  /** Cells of the longest phase, of the longest name and of a bar, for what stands under them. */
+  readonly phaseCells: number;
+  readonly nameCells: number;
+  readonly barCells: number;
+}
+
+function renderProgressLine(line: ProgressLine, options: LineStyle): string {
   const { columns, style, frame, final } = options;
   const complete = isComplete(line);
   const spinner = final ? " " : (SPINNER_FRAMES[frame % SPINNER_FRAMES.length] ?? " ");
   const sign = complete ? style.green("✓") : style.cyan(spinner);
-  const name = truncate(`${line.phase} ${displayId(line.id)}`, LABEL_CELLS);
+  const name = padEnd(nameOf(line, options.phaseCells), options.nameCells);
   const facts = describe(line, final || complete);
-  const room = columns - 1 - 2 - Bun.stringWidth(name) - 1 - Bun.stringWidth(facts) - 1;
-  const bar = room >= BAR_CELLS + 1 ? renderBar(line, style) : "";
+  const bar = renderBar(line, style, options.barCells);
   const text = [name, bar, style.dim(facts)].filter((part) => part !== "").join(" ");
-  return truncate(`${sign} ${text}`, columns - 1);
+  return truncate(`${sign} ${text}`, columns - 1).trimEnd();
+}
+
+function nameOf({ phase, id }: ProgressLine, phaseCells: number): string {
+  return truncate(`${padEnd(phase, phaseCells)} ${displayId(id)}`.trim(), LABEL_CELLS);
 }
 
 // --- internal ---
@@ -115,9 +129,12 @@ class LiveDisplay implements ProgressDisplay {
   readonly #transient: boolean;
   readonly #now: () => number;
   readonly #lines = new Map<string, ProgressLine>();
+  readonly #sum = new Sum();
   #timer: ReturnType<typeof setInterval> | undefined;
   #drawnAt = Number.NEGATIVE_INFINITY;
   #drawnRows = 0;
+  /** The most that has stood behind a bar: it only grows, else bars would change their length with every digit. */
+  #factsCells = 0;
   #frame = 0;
   #finished = false;
 
@@ -147,7 +164,8 @@ class LiveDisplay implements ProgressDisplay {
       this.#replace([renderWarning(event.message, this.#style)], this.#render());
       return;
     }
-    updateLine(this.#lines, event, this.#now());
+    if (this.#sum.isKept(event)) return;
+    this.#sum.add(updateLine(this.#lines, event, this.#now()), this.#now());
     // A tick redraws, so that a stall and the spinner show; it must not keep the process alive.
     this.#timer ??= setInterval(() => this.#draw(), DRAW_INTERVAL_MS).unref();
     if (this.#now() - this.#drawnAt >= DRAW_INTERVAL_MS) this.#draw();
@@ -174,57 +192,136 @@ class LiveDisplay implements ProgressDisplay {
     for (const line of this.#lines.values()) {
       if (surplus <= 0) break;
       if (!isComplete(line)) continue;
-      fixed.push(this.#renderLine(line));
+      fixed.push(...this.#renderLines([line]));
       this.#lines.delete(line.id);
+      this.#sum.keep(line);
       surplus -= 1;
     }
     return fixed;
   }
 
   #render(): string[] {
-    const room = this.#room();
-    const shown = [...this.#lines.values()].slice(0, room).map((line) => this.#renderLine(line));
+    const shown = [...this.#lines.values()].slice(0, this.#room());
     const hidden = this.#lines.size - shown.length;
-    return hidden > 0 ? [...shown, this.#style.dim(`  and ${hidden} more`)] : shown;
+    const more = hidden > 0 ? [this.#style.dim(`  and ${hidden} more`)] : [];
+    const total = this.#sum.line(this.#lines.values());
+    const drawn = this.#renderLines(total === undefined ? shown : [...shown, total]);
+    return total === undefined
+      ? [...drawn, ...more]
+      : [...drawn.slice(0, -1), ...more, ...drawn.slice(-1)];
   }
 
-  #renderLine(line: ProgressLine): string {
-    return renderProgressLine(line, {
-      columns: this.#stream.columns || FALLBACK_COLUMNS,
+  #renderLines(lines: readonly ProgressLine[]): string[] {
+    const phaseCells = widest(lines.filter(({ id }) => id !== "").map(({ phase }) => phase));
+    const nameCells = widest(lines.map((line) => nameOf(line, phaseCells)));
+    const columns = this.#stream.columns || FALLBACK_COLUMNS;
+    const options: LineStyle = {
+      columns,
       style: this.#style,
       frame: this.#frame,
       final: this.#finished,
-    });
+      phaseCells,
+      nameCells,
+      barCells: this.#barCells(lines, columns - 1 - 2 - nameCells - 1),
+    };
+    return lines.map((line) => renderProgressLine(line, options));
   }
 
-  /** Lines that fit; two are left for "and N more" and the cursor. */
-  #room(): number {
-    return Math.max(1, (this.#stream.rows || FALLBACK_ROWS) - 2);
+  /** Of all bars the same, so that they can be compared. @param room cells behind the names */
+  #barCells(lines: readonly ProgressLine[], room: number): number {
+    const facts = lines
+      .filter((line) => !isComplete(line))
+      .map((line) => describe(line, this.#finished));
+    this.#factsCells = Math.max(this.#factsCells, widest(facts));
+    const cells = Math.min(BAR_CELLS, room - this.#factsCells - 1);
+    return cells < MIN_BAR_CELLS ? 0 : cells;
   }
+
+  /** Lines that fit; three are left for "and N more", the total and the cursor. */
+  #room(): number {
+    const reserved = this.#sum.isShown ? 3 : 2;
+    return Math.max(1, (this.#stream.rows || FALLBACK_ROWS) - reserved);
+  }
+}
+
+/** All lines together. */
+class Sum {
+  /** Bytes that came while they were watched: what was there before says nothing of the rate. */
+  #moved = 0;
+  readonly #samples: ProgressLine["samples"] = [];
+  /** Complete lines that are no longer drawn, by id. */
+  readonly #kept = new Map<string, { readonly phase: string; readonly bytes: number }>();
+  #counted = 0;
+
+  /** Whether there is anything to sum up. */
+  get isShown(): boolean {
+    return this.#counted > 1;
+  }
+
+  add({ id, moved, isCounted }: Change, at: number): void {
+    // One that goes on in another phase is drawn again.
+    this.#kept.delete(id);
+    this.#moved += moved;
+    if (isCounted) this.#counted += 1;
+    if (this.isShown || moved > 0) addSample(this.#samples, at, this.#moved);
+  }
+
+  /** A complete line leaves the screen. */
+  keep({ id, phase, totalBytes }: ProgressLine): void {
+    this.#kept.set(id, { phase, bytes: totalBytes ?? 0 });
+  }
+
+  /** Whether this has been said, and drawn for good. */
+  isKept({ id, phase, done_bytes: done }: ProgressUpdate & { type: "progress" }): boolean {
+    const kept = this.#kept.get(id);
+    return kept !== undefined && kept.phase === stripControls(phase) && kept.bytes === done;
+  }
+
+  /** @returns undefined unless several things are counted in bytes */
+  line(lines: Iterable<ProgressLine>): ProgressLine | undefined {
+    if (!this.isShown) return undefined;
+    let doneBytes = this.#kept.values().reduce((sum, { bytes }) => sum + bytes, 0);
+    let totalBytes: number | null = doneBytes;
+    for (const line of lines) {
+      if (line.doneBytes === null) continue;
+      doneBytes += line.doneBytes;
+      // The sum of what is known would promise an end that is none.
+      totalBytes =
+        totalBytes === null || line.totalBytes === null ? null : totalBytes + line.totalBytes;
+    }
+    return { id: "", phase: "total", doneBytes, totalBytes, samples: this.#samples };
+  }
+}
+
+/** What an event changed. */
+interface Change {
+  readonly id: string;
+  /** Bytes that came since the line's last event. */
+  readonly moved: number;
+  /** It is counted in bytes from now on. */
+  readonly isCounted: boolean;
 }
 
 function updateLine(
   lines: Map<string, ProgressLine>,
   event: ProgressUpdate & { type: "progress" },
   at: number,
-): void {
-  const known = lines.get(event.id);
-  const line = known ?? {
-    id: event.id,
-    phase: event.phase,
-    doneBytes: null,
-    totalBytes: null,
-    samples: [],
-  };
+): Change {
+  const { id } = event;
+  const known = lines.get(id);
+  const line = known ?? { id, phase: "", doneBytes: null, totalBytes: null, samples: [] };
+  const phase = stripControls(event.phase);
   const done = event.done_bytes;
-  const last = line.samples.at(-1);
-  if (line.phase !== event.phase || (done !== null && last !== undefined && done < last.done))
-    line.samples.length = 0;
-  line.phase = stripControls(event.phase);
+  const last = line.samples.at(-1)?.done;
+  const moved = line.phase === phase && done !== null && last !== undefined ? done - last : 0;
+  if (line.phase !== phase || moved < 0) line.samples.length = 0;
+  const isCounted = done !== null && line.doneBytes === null;
+  line.phase = phase;
   line.doneBytes = done;
   line.totalBytes = event.total_bytes;
   if (done !== null) addSample(line.samples, at, done);
-  if (known === undefined) lines.set(event.id, line);
+  if (known === undefined) lines.set(id, line);
+  return { id, moved: Math.max(0, moved), isCounted };
 }
 
 function addSample(samples: ProgressLine["samples"], at: number, done: number): void {
@@ -259,11 +356,11 @@ function formatRemaining(seconds: number): string {
   return seconds < 60 ? `${Math.ceil(seconds)}s` : formatDuration(seconds * 1000);
 }
 
-function renderBar(line: ProgressLine, style: Style): string {
+function renderBar(line: ProgressLine, style: Style, cells: number): string {
   const { doneBytes, totalBytes } = line;
-  if (doneBytes === null || totalBytes === null || isComplete(line)) return "";
-  const filled = Math.floor((doneBytes / totalBytes) * BAR_CELLS);
-  return style.cyan("█".repeat(filled)) + style.dim("░".repeat(BAR_CELLS - filled));
+  if (doneBytes === null || totalBytes === null || isComplete(line) || cells === 0) return "";
+  const filled = Math.floor((doneBytes / totalBytes) * cells);
+  return style.cyan("█".repeat(filled)) + style.dim("░".repeat(cells - filled));
 }
 
 /** A digest is shown as its first twelve hexadecimal digits. */
@@ -273,6 +370,14 @@ function displayId(id: string): string {
 
 function renderWarning(message: string, style: Style): string {
   return `${style.yellow("warning:")} ${stripControls(message)}`;
+}
+
+function widest(texts: readonly string[]): number {
+  return texts.reduce((cells, text) => Math.max(cells, Bun.stringWidth(text)), 0);
+}
+
+function padEnd(text: string, cells: number): string {
+  return text + " ".repeat(Math.max(0, cells - Bun.stringWidth(text)));
 }
 
 function truncate(text: string, columns: number): string {

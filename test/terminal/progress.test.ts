@@ -60,6 +60,25 @@ describe("createProgress at a terminal", () => {
     ]);
   });
 
+  test("progress: where little room is, bars are shorter, all the same and of one length", () => {
+    const stream = memoryStream({ isTTY: true, columns: 80 });
+    let now = 0;
+    using display = createProgress({ stream, now: () => now });
+    const bars = (): number[] => screen(stream).map((line) => line.replaceAll(/[^█░]/g, "").length);
+
+    display.listener(progress(DIGEST, "downloading", [0, 5_000_000_000]));
+    display.listener(progress("b", "downloading", [0, 5_000_000_000]));
+    now = 1000;
+    display.listener(progress(DIGEST, "downloading", [123_000_000, 5_000_000_000]));
+    const [cells = 0] = bars();
+    now = 9000;
+    display.listener(progress(DIGEST, "downloading", [123_000_001, 5_000_000_000]));
+
+    expect(cells).toBeGreaterThanOrEqual(8);
+    expect(bars()).toEqual([cells, cells, cells]);
+    expect(screen(stream)[0]).toContain(" 2% 123.00MB/5.00GB ");
+  });
+
   test("progress: it draws at most ten times a second", () => {
     const stream = memoryStream({ isTTY: true });
     let now = 0;
@@ -115,8 +134,66 @@ describe("createProgress at a terminal", () => {
     now = 200;
     display.listener(progress("f0", "copying", [2, 2]));
 
-    const lines = screen(stream).map((line) => line.replace(/^\S? *copying (\S+).*/, "$1"));
-    expect(lines).toEqual(["f0", "f1", "f2", "f3", "  and 2 more"]);
+    // Complete again, which has been said.
+    display.listener(progress("f0", "copying", [2, 2]));
+    display.finish();
+
+    const lines = screen(stream).map((line) => line.replace(/^\S? *(?:copying )?(\S+).*/, "$1"));
+    expect(lines).toEqual(["f0", "f1", "f2", "and", "total"]);
+    expect(screen(stream)[3]).toBe("  and 3 more");
+  });
+
+  test("progress: a line under several says how far all of them are", () => {
+    const stream = memoryStream({ isTTY: true, columns: 120 });
+    let now = 0;
+    using display = createProgress({ stream, now: () => now });
+
+    display.listener(progress("list", "resolving", [null, null]));
+    // Half of it was there before: that says nothing of the rate.
+    display.listener(progress("a", "downloading", [50_000_000, 100_000_000]));
+    expect(stream.text).not.toContain("total");
+    display.listener(progress("b", "downloading", [0, 100_000_000]));
+    now = 1000;
+    display.listener(progress("a", "downloading", [60_000_000, 100_000_000]));
+    display.listener(progress("b", "downloading", [20_000_000, 100_000_000]));
+    now = 1200;
+    display.listener(progress("b", "downloading", [26_000_000, 100_000_000]));
+
+    const lines = screen(stream);
+    expect(lines.map((line) => line.slice(2, 20).trimEnd())).toEqual([
+      "resolving   list",
+      "downloading a    █",
+      "downloading b    █",
+      "total            █",
+    ]);
+    expect(lines[3]).toEndWith("43% 86.00MB/200.00MB 30.00MB/s 4s");
+  });
+
+  test("progress: without every size the total promises no end", () => {
+    const stream = memoryStream({ isTTY: true });
+    const display = createProgress({ stream });
+
+    display.listener(progress("a", "downloading", [1_000_000, 2_000_000]));
+    display.listener(progress("b", "downloading", [1_000_000, null]));
+    display.finish();
+
+    expect(screen(stream)[2]).toBe("  total         2.00MB");
+  });
+
+  test("progress: what left the screen still counts, and is counted once when it goes on", () => {
+    const stream = memoryStream({ isTTY: true, rows: 5, columns: 120 });
+    let now = 0;
+    using display = createProgress({ stream, now: () => now });
+
+    for (const id of ["a", "b", "c", "d"])
+      display.listener(progress(id, "downloading", [0, 1_000_000]));
+    now = 200;
+    display.listener(progress("a", "downloading", [1_000_000, 1_000_000]));
+    expect(screen(stream).at(-1)).toContain("25% 1.00MB/4.00MB");
+
+    now = 400;
+    display.listener(progress("a", "verifying", [500_000, 1_000_000]));
+    expect(screen(stream).at(-1)).toContain("12% 500.00kB/4.00MB");
   });
 
   test("progress: a line never fills the terminal, however narrow", () => {
