@@ -15,7 +15,13 @@ const REPORTS = join(ROOT, "coverage");
 const STEP_LIMIT_MS = 120_000;
 const TESTS_LIMIT_MS = 330_000;
 /** Programs that tests use, with their Debian packages. Tests of what is missing skip, and say so in their names. */
-const TOOLS = [{ command: "skopeo", package: "skopeo" }];
+const TOOLS = [
+  { command: "skopeo", package: "skopeo" },
+  { command: "docker-registry", package: "docker-registry" },
+  { command: "htpasswd", package: "apache2-utils" },
+  { command: "strace", package: "strace" },
+  { command: "openssl", package: "openssl" },
+];
 
 const PASSED: Counts = { passed: 1, failed: 0, skipped: 0 };
 const FAILED: Counts = { passed: 0, failed: 1, skipped: 0 };

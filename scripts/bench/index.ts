@@ -1,7 +1,10 @@
-/** `bun run bench start|proxy|idle|all`: measures the compiled binary and writes docs/benchmarks.md. */
+/** `bun run bench start|proxy|idle|pull|push|gaps|all`: measures the compiled binary and writes docs/benchmarks.md. */
 import { ensureCompiled } from "../compile/freshness.ts";
+import { benchGaps } from "./gaps.ts";
 import { benchIdle } from "./idle.ts";
 import { benchProxy } from "./proxy.ts";
+import { benchPull } from "./pull.ts";
+import { benchPush } from "./push.ts";
 import { type BenchResult, publish } from "./report.ts";
 import { benchStart } from "./start.ts";
 
@@ -9,6 +12,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<BenchResult>>> = {
   start: benchStart,
   proxy: benchProxy,
   idle: benchIdle,
+  pull: benchPull,
+  push: benchPush,
+  gaps: benchGaps,
 };
 
 if (import.meta.main) {

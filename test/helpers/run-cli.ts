@@ -42,7 +42,7 @@ export async function runCli(
 /** This process's environment without what changes Tug's or Bun's behaviour or the look of its output. */
 export function cleanEnvironment(): Record<string, string> {
   const meddling =
-    /^(TUG_|BUN_|MODEL_RUNNER_|MODELS_PATH$|DMR_|DOCKER_MODEL_|LLAMA_|NO_COLOR$|FORCE_COLOR$|CI$|LOG_LEVEL$|NODE_ENV$|SOURCE_DATE_EPOCH$)/;
+    /^(TUG_|BUN_|MODEL_RUNNER_|MODELS_PATH$|DMR_|DOCKER_MODEL_|LLAMA_|NO_COLOR$|FORCE_COLOR$|CI$|LOG_LEVEL$|NODE_ENV$|SOURCE_DATE_EPOCH$|DOCKER_|HF_|HUGGING_FACE_|OLLAMA_|INSECURE_REGISTRY$)/;
   const env: Record<string, string> = {};
   for (const [name, value] of Object.entries(process.env)) {
     if (value !== undefined && !meddling.test(name)) env[name] = value;

@@ -38,6 +38,8 @@ export async function tugHome(
   const port = await freePort();
   const env = {
     TUG_HOME: path,
+    // The user's own registry credentials and caches are none of a test's business.
+    HOME: join(path, "user"),
     TUG_PORT: String(port),
     // A test that is killed leaves no runner behind for half an hour.
     TUG_IDLE_EXIT: "60s",
