@@ -12,8 +12,8 @@ import { median, type Timed, timedCommand, times, timingRow } from "./timed-comm
 const ROUNDS = 3;
 const LARGE_BYTES = 2 * 1024 ** 3;
 /** It also has to hash the file before it can name it, which curl is spared. */
-const CURL_RATIO = 0.6;
-const MEMORY_LIMIT = 150_000_000;
+const CURL_RATIO = 0.9;
+const MEMORY_LIMIT = 120_000_000;
 
 export async function benchPush(): Promise<BenchResult> {
   const directory = await mkdtemp(join(tmpdir(), "tug-bench-"));

@@ -85,10 +85,13 @@ export async function* readTar(chunks: TarSource): AsyncGenerator<TarEntry> {
       }
       const { type, ...entry } = { ...header, ...extension };
       extension = {};
+      // Before there was a type for them, directories were told by their names.
+      const isOldDirectory = entry.kind === "file" && entry.size === 0 && entry.name.endsWith("/");
+      const kind = isOldDirectory ? "directory" : entry.kind;
       // A link may repeat the size of what it leads to; only files have bodies.
-      const size = WITHOUT_BODY.has(entry.kind) ? 0 : entry.size;
+      const size = WITHOUT_BODY.has(kind) ? 0 : entry.size;
       const body = source.slice(size);
-      yield { ...entry, size, isHardLink: type === "1", body };
+      yield { ...entry, kind, size, isHardLink: type === "1", body };
       await body.discard();
       await source.skip(paddingOf(size));
     }
@@ -156,7 +159,9 @@ function decodeBlock(bytes: Uint8Array): DecodedBlock {
     throw damaged("the checksum of a header does not match");
   }
   const name = textAt(block, 0, MAX_NAME);
-  const prefix = textAt(block, 257, 5) === "ustar" ? textAt(block, 345, 155) : "";
+  // GNU's own form says `ustar  ` and has times where POSIX has a prefix.
+  const isPosix = block.toString("latin1", 257, 263) === "ustar\0";
+  const prefix = isPosix ? textAt(block, 345, 155) : "";
   const type = textAt(block, 156, 1) || "0";
   return {
     name: prefix === "" ? name : `${prefix}/${name}`,
@@ -175,6 +180,9 @@ function isZero(bytes: Uint8Array): boolean {
 /** Octal digits or, where the first bit is set, a big-endian number. */
 function decodeSize(block: Buffer): number {
   const isBinary = ((block[124] ?? 0) & 0x80) !== 0;
+  // No size has more than the last eight of the twelve bytes; a negative one fills all.
+  if (isBinary && block.readUInt32BE(124) !== 0x8000_0000)
+    throw damaged("the size of an entry is no number");
   const size = isBinary
     ? Number(block.readBigUInt64BE(128))
     : parseInt(textAt(block, 124, 12).trim() || "0", 8);

@@ -12,7 +12,7 @@ import {
   JSON_FLAG,
   defineCommand,
 } from "./command.ts";
-import { FETCHED_IS_KEPT, withTransferProgress } from "./transfer.ts";
+import { FETCHED_IS_KEPT, makeWay, withTransferProgress } from "./transfer.ts";
 
 const ARGS = {
   model: {
@@ -60,6 +60,7 @@ export const command = defineCommand({
   async run(context) {
     const { args, config, paths, signal } = context;
     if (args.detach === true) return detach(context, toPullRequest(args));
+    makeWay();
     if (args.json === true) {
       return printEvents(signal, async () => {
         const request = toPullRequest(args);

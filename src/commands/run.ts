@@ -69,9 +69,11 @@ export const command = defineCommand({
     const settings = parseSettings(args);
     const typed = toModelName(args.model, config.host.value !== "");
     const prompt = args.detach === true ? undefined : await readPrompt(args, signal);
-    const client = await connect("inference", { config, paths, signal });
     const quiet = args.json === true;
-    const model = await ensureModel(typed, client, { config, paths, signal, quiet });
+    // Before the runner: for a model that cannot be had it need not start.
+    const store = await connect("models", { config, paths, signal });
+    const model = await ensureModel(typed, store, { config, paths, signal, quiet });
+    const client = await connect("inference", { config, paths, signal });
     const session = createSession(model, settings);
     if (args.detach !== true && prompt === undefined) return chat(context, client, session);
     const load = toLoadRequest(session.model, settings);

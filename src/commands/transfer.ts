@@ -1,6 +1,8 @@
 /** What the commands have in common that move models over a network. */
+import { setPriority } from "node:os";
 import type { ProgressListener } from "../api/progress.ts";
 import { toAppError } from "../errors.ts";
+import { log } from "../log.ts";
 import { createProgress } from "../terminal/progress.ts";
 
 export interface TransferOptions {
@@ -12,6 +14,18 @@ export interface TransferOptions {
 
 /** For pulls. */
 export const FETCHED_IS_KEPT = "What was fetched is kept; run the command again to go on.";
+
+/** As nice as what people start with `nice`. */
+const PRIORITY = 10;
+
+/** Hashing and writing take what others leave: answers that are being given nearby keep their pace. */
+export function makeWay(): void {
+  try {
+    setPriority(PRIORITY);
+  } catch (error) {
+    log.debug(`transfer: could not lower the priority reason=${(error as Error).message}`);
+  }
+}
 
 /** Shows the progress of `work`; where it is interrupted, says what remains of it. */
 export async function withTransferProgress<T>(

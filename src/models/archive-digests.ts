@@ -62,18 +62,20 @@ async function tryArchive(
   if (!stats.isFile()) return undefined;
   const { buffer, bytesRead } = await file.read(Buffer.alloc(512), 0, 512, 0);
   const head = buffer.subarray(0, bytesRead);
-  if (compressionOf(head) !== undefined) return decompressed(seekable(file, signal));
+  const source = seekable(file, stats.size, signal);
+  if (compressionOf(head) !== undefined) return decompressed(source);
   const isTar = head.toString("latin1", USTAR_OFFSET, USTAR_OFFSET + 5) === "ustar";
-  return isTar ? seekable(file, signal) : undefined;
+  return isTar ? source : undefined;
 }
 
 /** Bodies are passed over without being read: what matters are the names, and they are few. */
-function seekable(file: FileHandle, signal: AbortSignal): TarSource {
+function seekable(file: FileHandle, size: number, signal: AbortSignal): TarSource {
   let position = 0;
   return {
-    skip: (bytes) => {
+    skip: async (bytes) => {
       position += bytes;
-      return Promise.resolve();
+      // Behind the end there is nothing to read, as behind a whole archive: a blob that was cut would count as there.
+      if (position > size) throw cutShort();
     },
     async *[Symbol.asyncIterator]() {
       for (;;) {
@@ -86,6 +88,12 @@ function seekable(file: FileHandle, signal: AbortSignal): TarSource {
       }
     },
   };
+}
+
+function cutShort(): AppError {
+  return new AppError("invalid_model_file", "cannot read the archive: it ends within an entry", {
+    hint: "Transfer the whole file again.",
+  });
 }
 
 async function ofArchive(source: TarSource): Promise<Set<string>> {

@@ -44,6 +44,8 @@ export interface FindOptions {
 const CONFIG_TYPES: readonly string[] = [DOCKER_CONFIG_V01, DOCKER_CONFIG_V02, MODELPACK_CONFIG];
 /** Manifests of one archive; each is read. */
 const MAX_MANIFESTS = 4096;
+/** All of them are held until the last one is found to be sound; one of a model has some kilobytes. */
+const MAX_MANIFESTS_BYTES = 256 * 1024 * 1024;
 
 /**
  * Docker Model Runner's archive has one manifest, `manifest.json`; a layout has an index, whose entries may be indexes of
@@ -91,14 +93,20 @@ async function readIndex(
   options: FindOptions,
 ): Promise<Map<Digest, NamedManifest>> {
   const found = new Map<Digest, NamedManifest>();
+  const expanded = new Map<unknown, readonly Digest[]>();
+  let size = 0;
   for (const entry of manifestsOf(contents.index)) {
     const tag = tagOf(entry);
-    const digests = await expand(entry, contents, options);
+    const before = expanded.get(entry["digest"]);
+    // A name of several is the name of none of them.
+    if (before !== undefined && before.length !== 1) continue;
+    const digests = before ?? (await expand(entry, contents, options));
+    expanded.set(entry["digest"], digests);
     for (const digest of digests) {
-      if (found.size >= MAX_MANIFESTS)
-        throw unreadable(`it has more than ${MAX_MANIFESTS} manifests`);
       const known = found.get(digest) ?? { bytes: await read(digest, contents, options), tags: [] };
-      // A name of several is the name of none of them.
+      if (!found.has(digest)) size += known.bytes.length;
+      if (found.size >= MAX_MANIFESTS || size > MAX_MANIFESTS_BYTES)
+        throw unreadable(`it has too many manifests (${found.size}, ${size} bytes)`);
       if (tag !== undefined && digests.length === 1) known.tags.push(tag);
       found.set(digest, known);
     }

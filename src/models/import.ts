@@ -36,7 +36,7 @@ export async function importModels(
     readBlob: (blob) => store.readBlob(blob, { maxBytes: MAX_MANIFEST_BYTES }),
     onWarning: (message) => options.onProgress?.({ type: "warning", message }),
   });
-  for (const model of found) await requireBlobs(store, contents, model);
+  for (const model of found) await requireBlobs(transaction, contents, model);
   options.signal.throwIfAborted();
   const models: StoredModel[] = [];
   for (const { manifest, tags } of found) {
@@ -101,14 +101,20 @@ async function ingest(
   });
 }
 
-/** Before the first model is entered: an archive comes in whole or not at all. */
+/** Before the first model is entered: an archive comes in whole or not at all. What is in the store stays until then. */
 async function requireBlobs(
-  store: Store,
+  transaction: Transaction,
   { sizes }: ArchiveContents,
   { blobs, name }: FoundModel,
 ): Promise<void> {
   for (const blob of blobs) {
-    if (sizes.get(blob.digest) === blob.size || (await store.hasBlob(blob.digest))) continue;
+    const archived = sizes.get(blob.digest);
+    if (archived === undefined ? await transaction.claim(blob) : archived === blob.size) continue;
+    if (archived !== undefined) {
+      throw unreadable(
+        `its manifest of \`${name}\` gives a blob ${blob.size} bytes, and it has ${archived}`,
+      );
+    }
     throw new AppError(
       "blob_not_found",
       `cannot import \`${name}\`: \`${blob.digest}\` is neither in the archive nor in the store`,

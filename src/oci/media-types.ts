@@ -64,7 +64,7 @@ export function weightFormat(
   path?: string,
   configFormat?: string,
 ): WeightFormat | undefined {
-  if (mediaType !== MODELPACK_WEIGHT) return WEIGHTS[mediaType];
+  if (mediaType !== MODELPACK_WEIGHT) return WEIGHTS.get(mediaType);
   if (isProjector(mediaType, path)) return undefined;
   const named = configFormat?.toLowerCase();
   if (isWeightFormat(named)) return named;
@@ -150,13 +150,14 @@ export function isLaidOutByPath(
 const PACKED =
   /^application\/vnd\.cncf\.model\.(weight|weight\.config|doc|code|dataset)\.v1\.tar(?:\+gzip|\+zstd)?$/;
 
-const WEIGHTS: Readonly<Record<string, WeightFormat>> = {
-  [DOCKER_GGUF]: "gguf",
-  [DOCKER_SAFETENSORS]: "safetensors",
-  [DOCKER_DDUF]: "dduf",
-  [MODELPACK_WEIGHT_GGUF]: "gguf",
-  [MODELPACK_WEIGHT_SAFETENSORS]: "safetensors",
-};
+/** A map, because a type may be called `constructor`. */
+const WEIGHTS: ReadonlyMap<string, WeightFormat> = new Map([
+  [DOCKER_GGUF, "gguf"],
+  [DOCKER_SAFETENSORS, "safetensors"],
+  [DOCKER_DDUF, "dduf"],
+  [MODELPACK_WEIGHT_GGUF, "gguf"],
+  [MODELPACK_WEIGHT_SAFETENSORS, "safetensors"],
+]);
 
 function isWeightFormat(text: string | undefined): text is WeightFormat {
   return text === "gguf" || text === "safetensors" || text === "dduf";

@@ -6,12 +6,10 @@
 import { AppError } from "../errors.ts";
 import { printable } from "../http/host.ts";
 import { isRecord } from "../oci/descriptor.ts";
-import type { DefaultMessage } from "../oci/model-defaults.ts";
+import { type DefaultMessage, isDefaultParameter } from "../oci/model-defaults.ts";
 
 /** The config of an artifact holds an int32. */
 const MAX_CONTEXT = 2 ** 31 - 1;
-/** llama.cpp compares every token with each of them; no known model has more than a dozen. */
-const MAX_STOPS = 64;
 /** Names in a warning: more are counted. */
 const MAX_NAMED = 10;
 
@@ -85,64 +83,29 @@ type Taken =
 
 const ROLES: ReadonlySet<string> = new Set(["system", "user", "assistant"]);
 
-/** Ollama's name, ours, and which numbers make sense. */
-const NUMBERS: Readonly<Record<string, readonly [word: string, accepts: (n: number) => boolean]>> =
-  {
-    temperature: ["temperature", isNotNegative],
-    top_p: ["top_p", isShare],
-    top_k: ["top_k", isCount],
-    min_p: ["min_p", isShare],
-    typical_p: ["typical_p", isShare],
-    repeat_penalty: ["repeat_penalty", isNotNegative],
-    repeat_last_n: ["repeat_last_n", Number.isSafeInteger],
-    presence_penalty: ["presence_penalty", Number.isFinite],
-    frequency_penalty: ["frequency_penalty", Number.isFinite],
-    mirostat: ["mirostat", isCount],
-    mirostat_tau: ["mirostat_tau", isNotNegative],
-    mirostat_eta: ["mirostat_eta", isNotNegative],
-    num_keep: ["n_keep", Number.isSafeInteger],
-    seed: ["seed", Number.isSafeInteger],
-  };
+/** Ollama's names that are others here. */
+const WORDS: Readonly<Record<string, string>> = { num_keep: "n_keep", num_predict: "max_tokens" };
 
 function takeParameter(name: string, value: unknown): Taken | undefined {
   if (name === "num_ctx") return takeContext(value);
-  if (name === "num_predict") return takeLimit(value);
+  // -1 is no limit and -2 the rest of the context: both are what an answer has without a limit.
+  if (name === "num_predict" && (value === -1 || value === -2)) return { kind: "nothing" };
   if (name === "stop") return takeStops(value);
-  const known = Object.hasOwn(NUMBERS, name) ? NUMBERS[name] : undefined;
-  if (known === undefined || typeof value !== "number") return undefined;
-  const [word, accepts] = known;
-  return accepts(value) ? { kind: "word", word, value } : undefined;
+  const word = Object.hasOwn(WORDS, name) ? WORDS[name] : name;
+  if (word === undefined || !isDefaultParameter(word, value)) return undefined;
+  return { kind: "word", word, value };
 }
 
 function takeContext(value: unknown): Taken | undefined {
-  const isSize = isCount(value) && value > 0 && value <= MAX_CONTEXT;
-  return isSize ? { kind: "context", tokens: value } : undefined;
-}
-
-/** -1 is no limit and -2 the rest of the context: both are what an answer has without a limit. */
-function takeLimit(value: unknown): Taken | undefined {
-  if (value === -1 || value === -2) return { kind: "nothing" };
-  return isCount(value) && value > 0 ? { kind: "word", word: "max_tokens", value } : undefined;
+  const isSize = Number.isSafeInteger(value) && (value as number) > 0;
+  if (!isSize || (value as number) > MAX_CONTEXT) return undefined;
+  return { kind: "context", tokens: value as number };
 }
 
 function takeStops(value: unknown): Taken | undefined {
   const stops: unknown[] = Array.isArray(value) ? value : [value];
-  const isUsable =
-    stops.length <= MAX_STOPS && stops.every((stop) => typeof stop === "string" && stop !== "");
-  if (!isUsable) return undefined;
+  if (!isDefaultParameter("stop", stops)) return undefined;
   return stops.length === 0 ? { kind: "nothing" } : { kind: "word", word: "stop", value: stops };
-}
-
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-function isNotNegative(value: number): boolean {
-  return Number.isFinite(value) && value >= 0;
-}
-
-function isShare(value: number): boolean {
-  return value >= 0 && value <= 1;
 }
 
 function parseJson(bytes: Uint8Array, what: string): unknown {

@@ -13,7 +13,9 @@ type Body = Readonly<Record<string, unknown>>;
  */
 export function applyDefaults(body: Body, defaults: PackagedDefaults | undefined): Body {
   if (defaults === undefined) return body;
-  const missing = Object.entries(defaults.parameters ?? {}).filter(([name]) => !(name in body));
+  const missing = Object.entries(defaults.parameters ?? {}).filter(
+    ([name]) => !(SYNONYMS[name] ?? [name]).some((word) => Object.hasOwn(body, word)),
+  );
   const messages = withPackaged(body["messages"], defaults);
   if (missing.length === 0 && messages === body["messages"]) return body;
   return {
@@ -24,6 +26,11 @@ export function applyDefaults(body: Body, defaults: PackagedDefaults | undefined
 }
 
 // --- internal ---
+
+/** Other words that say the same in a request; the engine would have to choose between two of them. */
+const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
+  max_tokens: ["max_tokens", "max_completion_tokens", "n_predict"],
+};
 
 function withPackaged(
   messages: unknown,

@@ -64,15 +64,19 @@ interface Children {
 }
 
 /**
- * A `subject` is not followed: it need not be in the store.
+ * A `subject` is not followed: it need not be in the store. What other kinds of manifests have is not looked at where
+ * there are layers: a model that says nonsense there must not keep its store from being swept.
  *
  * @see https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
  */
 function childrenOf(value: unknown): Children {
   if (!isRecord(value)) return { blobs: [], manifests: [] };
   const config = value["config"] === undefined ? [] : [value["config"]];
+  const { layers } = value;
+  if (Array.isArray(layers))
+    return { blobs: [...config, ...layers].map(toDescriptor), manifests: [] };
   return {
-    blobs: [...config, ...arrayOf(value["layers"]), ...arrayOf(value["blobs"])].map(toDescriptor),
+    blobs: [...config, ...arrayOf(value["blobs"])].map(toDescriptor),
     manifests: arrayOf(value["manifests"]).map(toDescriptor),
   };
 }

@@ -79,7 +79,7 @@ export interface PartialSurvey {
 }
 
 export interface SurveyOptions {
-  /** Nothing is resumable but what is being fetched right now. */
+  /** Nothing is resumable but what somebody wants right now. */
   readonly isThorough: boolean;
   /** Blobs in the store. */
   readonly present: ReadonlySet<Digest>;
@@ -100,12 +100,14 @@ export async function surveyPartials(
   const stale: string[][] = [];
   for (const [digest, kinds] of await listPartials(layout)) {
     if (isLocked(layout, digest)) continue;
-    const isYoung = !options.isThorough && (await isRecent(layout, digest, { kinds, ...options }));
+    const isWanted =
+      // By a pull that waits for its turn, or between two attempts.
+      options.pinned.has(digest) ||
+      (!options.isThorough && (await isRecent(layout, digest, { kinds, ...options })));
     const isPresent = options.present.has(digest);
     const isKept = (kind: Kind): boolean => {
-      if (kind === "done")
-        return isPresent && !options.marked.has(digest) && (isYoung || options.pinned.has(digest));
-      return isYoung && !isPresent && kinds.includes("part");
+      if (kind === "done") return isPresent && !options.marked.has(digest) && isWanted;
+      return isWanted && !isPresent && kinds.includes("part");
     };
     if (kinds.includes("done") && isKept("done")) resumable.push(digest);
     const debris = kinds.filter((kind) => !isKept(kind));

@@ -4,6 +4,8 @@ import { AppError } from "../errors.ts";
 /** Each of them must be a file name on every system. */
 const MAX_NAME_BYTES = 255;
 const MAX_PATH_BYTES = 1024;
+/** No model is a tenth as deep; each of them costs an inode. */
+const MAX_DEPTH = 64;
 
 /**
  * Checks a path relative to a model's root, with forward slashes.
@@ -23,6 +25,7 @@ export function safePath(path: string, options: { repair?: boolean } = {}): stri
   throw new AppError(
     "invalid_model_file",
     `cannot open the model: its file path ${JSON.stringify(shown)} ${problem}`,
+    { hint: "Its files have to be packaged under other names." },
   );
 }
 
@@ -37,6 +40,7 @@ function problemOf(path: string, names: readonly string[]): string | undefined {
   if (names.join("") === "") return "is empty";
   if (path.startsWith("/")) return "is absolute";
   if (Buffer.byteLength(path) > MAX_PATH_BYTES) return "is too long";
+  if (names.length > MAX_DEPTH) return "is too deep";
   if (names.includes("..")) return "leaves the model's directory";
   if (names.includes("")) return "has an empty name in it";
   if (FORBIDDEN.test(path)) return "has characters that some systems do not allow";

@@ -13,7 +13,7 @@ import { safePath } from "./safe-path.ts";
 const MAX_ENTRIES = 16_384;
 /** Weights shrink to a third at best, texts to a tenth; what grows more is a bomb. */
 const MAX_RATIO = 200;
-/** Below this nothing is a bomb. Bytes. */
+/** Below this nothing is a bomb, of all archives of a model together. Bytes. */
 const FREE_BYTES = 1024 * 1024 * 1024;
 
 export interface UnpackLimits {
@@ -45,10 +45,13 @@ export async function unpackArchives(
   const { limits = { maxEntries: MAX_ENTRIES, freeBytes: FREE_BYTES } } = options;
   const files: UnpackedFile[] = [];
   let entries = 0;
+  let room = limits.freeBytes;
   for (const [index, archive] of archives.entries()) {
     const packed = Bun.file(options.locate(archive)).stream() as AsyncIterable<Uint8Array>;
-    const maxBytes = limits.freeBytes + archive.size * MAX_RATIO;
-    for await (const entry of readTar(decompressed(packed, { maxBytes }))) {
+    room += archive.size * MAX_RATIO;
+    const chunks = decompressed(packed, { maxBytes: room });
+    const spend = (bytes: number): void => void (room -= bytes);
+    for await (const entry of readTar(counted(chunks, spend))) {
       options.signal.throwIfAborted();
       entries += 1;
       if (entries > limits.maxEntries) throw refused(`more than ${limits.maxEntries} entries`);
@@ -83,6 +86,16 @@ export function placeOf(name: string, annotated: string | undefined): string {
 
 function plain(path: string): string {
   return path.replace(/^(?:\.\/)+/, "").replace(/\/+$/, "");
+}
+
+async function* counted(
+  chunks: AsyncIterable<Uint8Array>,
+  onBytes: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    onBytes(chunk.length);
+    yield chunk;
+  }
 }
 
 async function writeEntry(entry: TarEntry, target: string, signal: AbortSignal): Promise<void> {

@@ -147,6 +147,37 @@ describe("readTar", () => {
     ]);
   });
 
+  test("tar: a binary size that is negative or beyond all numbers is damage", async () => {
+    for (const [at, byte] of [
+      [124, 0xff],
+      [127, 0x01],
+    ] as const) {
+      const archive = encode({ file: "hello" });
+      archive.fill(0, 124, 136);
+      archive[124] = 0x80;
+      archive[135] = 5;
+      archive[at] = byte;
+      mendChecksum(archive);
+
+      expect((await failure(archive)).message).toContain("is no number");
+    }
+  });
+
+  test("tar: times where GNU keeps them are no part of a name", async () => {
+    const archive = encode({ file: "hello" });
+    archive.write("ustar  \0", 257, "latin1");
+    archive.write("14712345670", 345, "latin1");
+    mendChecksum(archive);
+
+    expect(await readAll(cut(archive, 512))).toMatchObject([{ name: "file" }]);
+  });
+
+  test("tar: an empty file whose name ends in a slash is a directory, as before there were any", async () => {
+    const [old, file] = await readAll(cut(tar([{ name: "d/" }, { name: "d/f" }]), 512));
+
+    expect([old?.kind, file?.kind]).toEqual(["directory", "file"]);
+  });
+
   test("tar: links say where they lead and what they are; devices are something else", async () => {
     const long = "t".repeat(150);
     const archive = tar([

@@ -6,6 +6,7 @@ import type { Progress, Warning } from "../../src/api/progress.ts";
 import { AppError } from "../../src/errors.ts";
 import { readDigests } from "../../src/models/archive-digests.ts";
 import { ArchiveLimits } from "../../src/models/archive-limits.ts";
+import { findModels } from "../../src/models/archive-models.ts";
 import { decompressed } from "../../src/archive/decompress.ts";
 import { type ExportSelection, exportModels } from "../../src/models/export.ts";
 import { importModels } from "../../src/models/import.ts";
@@ -255,6 +256,18 @@ describe("what the other side has is left out", () => {
     );
   });
 
+  test("archive: one that is cut tells nothing: what is missing would be left out", async () => {
+    await using directory = await tempDir();
+    const file = join(directory.path, "cut.tar");
+    const header = { name: blobName(digestOf(LAYER)), size: 8 * 2 ** 20, kind: "file" } as const;
+    await writeFile(file, Buffer.concat([encodeTarHeader(header), new Uint8Array(2 ** 20)]));
+
+    expect(await failure(readDigests(file, { signal }))).toMatchObject({
+      code: "invalid_model_file",
+      message: expect.stringContaining("ends within an entry"),
+    });
+  });
+
   test("archive: any text tells by the digests in it", async () => {
     await using it = await stores();
     const file = join(it.path, "list.json");
@@ -470,6 +483,67 @@ describe("hostile and odd archives", () => {
     const files = Array.from({ length: 40_001 }, (_, n) => [`n${n}`, new Uint8Array(0)] as const);
 
     expect((await failure(importFiles(files))).message).toContain("more than 40000 entries");
+  });
+
+  test("archive: a blob of another size than a manifest says keeps all models out", async () => {
+    await using directory = await tempDir();
+    const store = Store.open(join(directory.path, "s"));
+    const lying = Buffer.from(
+      Buffer.from(MODEL)
+        .toString()
+        .replace(`"size":${LAYER.length}`, `"size":${LAYER.length + 1}`),
+    );
+    const files: Files = [
+      ...BLOBS,
+      blob(MODEL),
+      blob(lying),
+      index(entryOf(MODEL, "me/good:v1"), entryOf(lying, "me/lying:v1")),
+    ];
+
+    expect((await failure(imported(store, encode(files)))).code).toBe("invalid_model_file");
+    expect(await store.list()).toEqual([]);
+  });
+
+  test("archive: an index that names the same index many times is looked into once", async () => {
+    const inner = { schemaVersion: 2, manifests: [entryOf(MODEL), entryOf(IMAGE)] };
+    const bytes = encodeCanonical(inner);
+    const all = new Map([MODEL, IMAGE, bytes].map((one) => [digestOf(one), one]));
+    const entry = entryOf(bytes, undefined, "application/vnd.oci.image.index.v1+json");
+    const reads: string[] = [];
+
+    const models = await findModels(
+      {
+        sizes: new Map([...all].map(([digest, one]) => [digest, one.length])),
+        manifest: undefined,
+        index: { manifests: Array.from({ length: 100 }, () => entry) },
+      },
+      {
+        readBlob: ({ digest }) => {
+          reads.push(digest);
+          return Promise.resolve(all.get(digest) ?? new Uint8Array());
+        },
+        onWarning: () => undefined,
+      },
+    );
+
+    expect(models).toHaveLength(1);
+    expect(reads).toEqual([...new Set(reads)]);
+  });
+
+  test("archive: manifests that would fill the memory are refused", async () => {
+    const large = new Uint8Array(4 * 2 ** 20);
+    const digests = Array.from({ length: 100 }, (_, n) => digestOf(text(String(n))));
+
+    const found = findModels(
+      {
+        sizes: new Map(digests.map((digest) => [digest, large.length])),
+        manifest: undefined,
+        index: { manifests: digests.map((digest) => ({ digest })) },
+      },
+      { readBlob: () => Promise.resolve(large), onWarning: () => undefined },
+    );
+
+    expect((await failure(found)).message).toContain("too many manifests");
   });
 
   test("archive: a manifest that is none is said to be none", async () => {

@@ -17,6 +17,8 @@ describe("weightFormat", () => {
     [types.DOCKER_MMPROJ, "a.gguf", undefined, undefined],
     [types.DOCKER_GGUF_LORA, "a.gguf", undefined, undefined],
     [types.DOCKER_LICENSE, "a.gguf", undefined, undefined],
+    ["constructor", "a.gguf", "gguf", undefined],
+    ["__proto__", "a.gguf", "gguf", undefined],
   ])(
     "media types: %s at %p in a %p config has weights in %p",
     (...[mediaType, path, format, expected]) => {

@@ -52,4 +52,47 @@ describe("packaged defaults", () => {
       messages: [{ role: "user", content: "Hi" }],
     });
   });
+
+  test("take no word that is the client's, or that the engine would choke on", () => {
+    const parameters = {
+      temperature: 0.2,
+      stop: "<end>",
+      seed: -1,
+      model: "other",
+      stream: true,
+      n: 1000,
+      messages: [],
+      tools: [{}],
+      response_format: {},
+      grammar: "root ::= x",
+      n_probs: 1e6,
+      constructor: 1,
+      top_p: 2,
+      top_k: 1.5,
+      // Memory for so many tokens would be reserved.
+      repeat_last_n: 2 ** 31 - 1,
+      max_tokens: 0,
+      mirostat: 3,
+      min_p: "0.1",
+      typical_p: null,
+      n_keep: -2,
+    };
+    const text = `{"parameters":{"__proto__":{"top_k":1},${JSON.stringify(parameters).slice(1)}}`;
+
+    expect(readDefaults(manifestWith({ [KEY]: text }))).toEqual({
+      parameters: { temperature: 0.2, stop: "<end>", seed: -1 },
+    });
+  });
+
+  test("turns have a role of a conversation and a text, and nothing else", () => {
+    const messages = [
+      { role: "assistant", content: "Hi", tool_calls: [{}] },
+      { role: "tool", content: "42", tool_call_id: "x" },
+      { role: "constructor", content: "x" },
+    ];
+
+    expect(readDefaults(manifestWith({ [KEY]: JSON.stringify({ messages }) }))).toEqual({
+      messages: [{ role: "assistant", content: "Hi" }],
+    });
+  });
 });

@@ -33,3 +33,11 @@ test("a model without defaults leaves the very same body", () => {
   const body = { messages: [QUESTION] };
   expect(applyDefaults(body, undefined)).toBe(body);
 });
+
+test.each(["max_tokens", "max_completion_tokens", "n_predict"])(
+  "a limit that the request calls `%s` wins over the packaged one",
+  (word) => {
+    const body = { prompt: "Why?", [word]: 8 };
+    expect(applyDefaults(body, { parameters: { max_tokens: 99 } })).toBe(body);
+  },
+);

@@ -329,6 +329,28 @@ describe("unpackArchives", () => {
     });
   });
 
+  test("the archives of a model share one bound", async () => {
+    await using directory = await tempDir();
+    const archive = tar([{ name: "a", content: "x".repeat(5_000) }]);
+    const plans = ["one", "two", "three"].map((name, index) => ({ name, index }));
+    for (const { name, index } of plans)
+      await writeFile(
+        join(directory.path, name),
+        tar([{ name, content: "x".repeat(5_000 + index) }]),
+      );
+    const unpacking = unpackArchives(plans.map(({ name }) => ({ size: 1, path: name })) as never, {
+      locate: ({ path }) => join(directory.path, path ?? ""),
+      directory: join(directory.path, "out"),
+      claims: new PathClaims(),
+      signal,
+      limits: { maxEntries: 9, freeBytes: 2 * archive.length },
+    });
+
+    expect(await failureOf(unpacking)).toMatchObject({
+      message: expect.stringContaining("unpacks to more than"),
+    });
+  });
+
   test("an entry larger than the disk is refused before its first byte", async () => {
     const archive = tar([{ name: "m.gguf", content: "x" }]);
     // A size in base 256: 2^62 - 1 would be no safe number, 2^52 is a disk nobody has.
@@ -362,6 +384,28 @@ describe("unpackArchives", () => {
       }),
       { numRuns: 50 },
     );
+  });
+});
+
+describe("PathClaims", () => {
+  test.each([
+    ["a/Straße", "A/STRASSE"],
+    ["caſe", "CASE"],
+    ["\u00e9", "E\u0301"],
+  ])("%p and %p are one file on some disk", (one, other) => {
+    const claims = new PathClaims();
+    claims.claim(one);
+
+    expect(() => claims.claim(other)).toThrow("two of its files");
+  });
+
+  test("more files and directories than a disk should bear are refused", () => {
+    const claims = new PathClaims();
+    const deep = "/d".repeat(50);
+
+    expect(() => {
+      for (let number = 0; number < 2_000; number += 1) claims.claim(`${number}${deep}/file`);
+    }).toThrow("files and directories");
   });
 });
 

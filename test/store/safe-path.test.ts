@@ -41,6 +41,7 @@ describe("safePath", () => {
     ["x".repeat(256), "too long a name"],
     ["é".repeat(128), "too long a name"],
     ["a/".repeat(600), "is too long"],
+    [`${"a/".repeat(64)}b`, "is too deep"],
   ])("safe path: %p is refused because it %s", (path, reason) => {
     expect(() => safePath(path)).toThrow(reason);
     expect(() => safePath(path)).toThrow(expect.objectContaining({ code: "invalid_model_file" }));

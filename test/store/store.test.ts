@@ -3,7 +3,13 @@ import { chmod, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promis
 import { join } from "node:path";
 import { type Digest, digestOf, parseDigest } from "../../src/oci/digest.ts";
 import { encodeCanonical } from "../../src/oci/manifest.ts";
-import { DOCKER_GGUF, OCI_INDEX, OCI_MANIFEST, REF_NAME } from "../../src/oci/media-types.ts";
+import {
+  DOCKER_CONFIG_V01,
+  DOCKER_GGUF,
+  OCI_INDEX,
+  OCI_MANIFEST,
+  REF_NAME,
+} from "../../src/oci/media-types.ts";
 import { parseReference } from "../../src/oci/reference.ts";
 import { Store } from "../../src/store/store.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
@@ -409,6 +415,25 @@ describe("Store.prune", () => {
       hint: expect.stringContaining("tug rm bad"),
     });
     expect(await store.hasBlob(bad.manifest.layers[0]?.digest ?? UNKNOWN)).toBe(true);
+  });
+});
+
+describe("what a manifest says besides its layers", () => {
+  test("store: does not keep the store from being pruned", async () => {
+    await using directory = await tempDir();
+    const store = Store.open(directory.path);
+    {
+      await using transaction = await store.begin();
+      const config = {
+        mediaType: DOCKER_CONFIG_V01,
+        ...(await transaction.writeBlob(encodeCanonical({}))),
+      };
+      const manifest = { schemaVersion: 2, config, layers: [config], blobs: [1], manifests: {} };
+      await transaction.commit(encodeCanonical(manifest), parseReference("odd"));
+    }
+
+    expect(await store.prune({ all: false, dryRun: false })).toMatchObject({ blobs: 0 });
+    expect((await store.verify({ signal: never })).problems).toEqual([]);
   });
 });
 

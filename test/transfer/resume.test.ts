@@ -186,6 +186,24 @@ describe("sweeps", () => {
     expect(await setup.leftovers()).toEqual([]);
   });
 
+  test("sweep: what a pull has claimed and not yet gone on with stays, however thorough", async () => {
+    await using setup = await transferSetup({ largeBytes: Infinity });
+    const bytes = randomBytes(4 * MIB);
+    await using server = await blobServer(bytes);
+    await interrupt(setup, idOf(bytes), { server, at: 2 * MIB });
+    const part = setup.partial(idOf(bytes), "part");
+    {
+      await using transaction = await setup.store.begin();
+      await transaction.claim(idOf(bytes));
+      await setup.store.prune({ all: true, dryRun: false });
+      expect(await Bun.file(part).exists()).toBe(true);
+    }
+
+    await setup.store.prune({ all: true, dryRun: false });
+
+    expect(await setup.leftovers()).toEqual([]);
+  });
+
   test("sweep: an old partial blob goes by itself", async () => {
     await using setup = await transferSetup({ largeBytes: Infinity });
     const bytes = randomBytes(4 * MIB);

@@ -10,6 +10,8 @@ import { refuse } from "./unpack.ts";
 
 /** An image of a whole system with all of CUDA has some ten thousand. */
 const FILE_LIMIT = 200_000;
+/** As long as Linux allows. Characters. */
+const MAX_PATH = 4096;
 const WHITEOUT = ".wh.";
 const OPAQUE = ".wh..wh..opq";
 
@@ -78,6 +80,7 @@ export class ImageFiles {
 
 /** A name in a layer as a path from the image's root; empty for the root itself. */
 export function pathInImage(name: string): string {
+  if (name.length > MAX_PATH) throw refuse("a path in it is too long");
   const parts = name.split("/").filter((part) => part !== "" && part !== ".");
   if (parts.includes("..") || name.includes("\0")) throw refuse(`\`${name}\` leads out of it`);
   return parts.join("/");

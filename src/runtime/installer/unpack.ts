@@ -1,8 +1,8 @@
 /** What unpackers share: limits, and the rule that nothing leaves the directory. */
-import { mkdir, symlink } from "node:fs/promises";
+import { mkdir, realpath, symlink } from "node:fs/promises";
 import { dirname, join, normalize, sep } from "node:path";
 
-import { AppError } from "../../errors.ts";
+import { AppError, errnoOf } from "../../errors.ts";
 
 export interface UnpackRequest {
   readonly archive: string;
@@ -35,15 +35,35 @@ export function placeOf(directory: string, name: string): string {
   return join(directory, name);
 }
 
-/** Links are made when all files are there, so that no file can be written through one. */
+/**
+ * Links are made when all files are there, so that no file can be written through one; nor is a link made through one.
+ *
+ * @throws install_failed if one leads out of the directory, by itself or by way of others
+ */
 export async function makeLinks(directory: string, links: readonly Link[]): Promise<void> {
+  const paths = new Set(links.map(({ path }) => path));
   for (const { path, target } of links) {
     const end = normalize(join(dirname(path), target));
     const inside = end.startsWith(directory + sep);
-    if (target.startsWith("/") || target.includes("\0") || !inside) {
-      throw refuse(`the link \`${target}\` leads out of it`);
-    }
+    if (target.startsWith("/") || target.includes("\0") || !inside) throw leadsOut(target);
+    for (let at = dirname(path); at.startsWith(directory + sep); at = dirname(at))
+      if (paths.has(at)) throw refuse("something in it lies below a link");
     await mkdir(dirname(path), { recursive: true });
     await symlink(target, path);
   }
+  const root = await realpath(directory);
+  for (const { path, target } of links) {
+    // One that leads nowhere does no harm.
+    const end = await realpath(path).catch((error: unknown) => {
+      if (errnoOf(error) === "ENOENT") return undefined;
+      throw leadsOut(target);
+    });
+    if (end !== undefined && !end.startsWith(root + sep)) throw leadsOut(target);
+  }
+}
+
+// --- internal ---
+
+function leadsOut(target: string): AppError {
+  return refuse(`the link \`${target}\` leads out of it`);
 }

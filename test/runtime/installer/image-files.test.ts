@@ -41,6 +41,13 @@ async function* endless(): AsyncGenerator<LayerEntry> {
 const namesOf = ({ files }: ImageFiles): string[] => [...files.keys()].toSorted();
 
 describe("ImageFiles", () => {
+  test("image files: a path longer than a system allows is refused", async () => {
+    expect(await failureOf(imageOf([file("a/".repeat(2049))]))).toHaveProperty(
+      "message",
+      expect.stringContaining("too long"),
+    );
+  });
+
   test("image files: later layers add, replace and take away", async () => {
     const image = await imageOf(
       [directory("a/"), file("./a/one"), file("a/two"), file("/b"), file("c/d/e"), file("ab")],

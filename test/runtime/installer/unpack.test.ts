@@ -90,6 +90,33 @@ describe("unpackTar", () => {
     expect(await failureOf(unpack(tarGz(entries), nothing))).toBeInstanceOf(Error);
   });
 
+  test.each([
+    [
+      "a link out by way of another one",
+      [
+        { name: "a/b/c/file", content: "x" },
+        { name: "a/b/c/up", type: "2", target: "../../../a" },
+        { name: "out", type: "2", target: "a/b/c/up/../../" },
+      ],
+      /leads out of it/,
+    ],
+    [
+      "a link below another one",
+      [
+        { name: "lib/file", content: "x" },
+        { name: "bin/d", type: "2", target: "../lib" },
+        { name: "bin/d/x", type: "2", target: "../../lib/file" },
+      ],
+      /below a link/,
+    ],
+    ["a link to itself", [{ name: "l", type: "2", target: "l" }], /leads out of it/],
+  ])("untar: %s is refused", async (_name, entries, message) => {
+    expect(await failureOf(unpack(tarGz(entries), nothing))).toHaveProperty(
+      "message",
+      expect.stringMatching(message),
+    );
+  });
+
   test("untar: a device is refused", async () => {
     expect(await failureOf(unpack(tarGz([{ name: "tty", type: "3" }]), nothing))).toHaveProperty(
       "message",
