@@ -5,6 +5,7 @@
  * never be opened by other means in a process that may hold it. Nor may it be removed while somebody may wait for it.
  */
 import { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
 import { AppError, errnoOf } from "./errors.ts";
 import { pause } from "./pause.ts";
 
@@ -22,13 +23,15 @@ const LONGEST_PAUSE_MS = 25;
  */
 export function tryLock(path: string, options: { create?: boolean } = {}): Disposable | undefined {
   const database = openDatabase(path, options.create ?? true);
-  if (database === undefined) return { [Symbol.dispose]: () => undefined };
+  if (database === undefined) return NO_LOCK;
   try {
     database.run("PRAGMA busy_timeout = 0");
     database.run("BEGIN EXCLUSIVE");
   } catch (error) {
     database.close();
     if (errnoOf(error)?.startsWith("SQLITE_BUSY")) return undefined;
+    // Its last holder removed it after it was opened here.
+    if (options.create === false && !existsSync(path)) return NO_LOCK;
     throw unusable(path, error);
   }
   let isHeld = true;
@@ -76,6 +79,9 @@ export async function acquireLock(
 }
 
 // --- internal ---
+
+/** On nothing. */
+const NO_LOCK: Disposable = { [Symbol.dispose]: () => undefined };
 
 function openDatabase(path: string, create: boolean): Database | undefined {
   try {

@@ -49,6 +49,23 @@ describe("tryLock", () => {
     expect(await readdir(directory.path)).toEqual([]);
   });
 
+  test("lock: a file that its holder removes during a look at it is locked by nobody", async () => {
+    await using directory = await tempDir();
+    const churn = Bun.spawn([process.execPath, "-e", CHURN, directory.path], { stdin: "pipe" });
+    let looks = 0;
+    for (const until = Date.now() + 500; Date.now() < until;) {
+      for (const name of await readdir(directory.path)) {
+        if (name.includes("-")) continue;
+        looks += 1;
+        tryLock(join(directory.path, name), { create: false })?.[Symbol.dispose]();
+      }
+    }
+    churn.kill();
+    await churn.exited;
+
+    expect(looks).toBeGreaterThan(0);
+  });
+
   test("lock: a place that cannot be written is said to be so", async () => {
     await using directory = await tempDir();
 
@@ -96,4 +113,15 @@ describe("acquireLock", () => {
 const PROBE = `
   import { tryLock } from ${JSON.stringify(join(import.meta.dir, "../src/lock.ts"))};
   process.stdout.write(tryLock(process.argv.at(-1)) === undefined ? "busy" : "free");
+`;
+
+/** Takes locks and removes their files, each with a name of its own, as pins do. */
+const CHURN = `
+  import { rmSync } from "node:fs";
+  import { tryLock } from ${JSON.stringify(join(import.meta.dir, "../src/lock.ts"))};
+  for (let number = 0; number < 1e6; number += 1) {
+    const path = process.argv.at(-1) + "/" + number;
+    tryLock(path)?.[Symbol.dispose]();
+    rmSync(path, { force: true });
+  }
 `;

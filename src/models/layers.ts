@@ -25,6 +25,7 @@ export async function bringBlobs(
   blobs: readonly WantedBlob[],
 ): Promise<number> {
   const unique = [...new Map(blobs.map((blob) => [blob.digest, blob])).values()];
+  await transaction.pin(unique.map(({ digest }) => digest));
   let fetchedBytes = 0;
   // Where a bar counts, the whole is known from the beginning.
   for (const { digest, size } of unique) announce(context.onProgress, digest, size);

@@ -26,6 +26,8 @@ import { unpackArchives } from "./unpack-archives.ts";
 /** What a bundle on disk was made from. It is written last: a bundle without it is not complete. */
 const MARKER = "bundle.json";
 const FILES = "model";
+/** Engines keep it in 32 bits: more is no number of tokens. */
+const MAX_CONTEXT = 2 ** 31 - 1;
 
 /** @param options.signal ends the unpacking of archives */
 export async function openBundle(
@@ -66,11 +68,11 @@ async function readConfig(layout: Layout, { manifest }: StoredModel): Promise<Pa
   const isReadable = manifest.config.size <= MAX_READ_BYTES;
   const config = isReadable ? tryParseObject(await readBlob(layout, manifest.config)) : {};
   const { format, context_size: size } = isRecord(config["config"]) ? config["config"] : {};
-  const isContext = Number.isInteger(size) && ((size as number) > 0 || size === -1);
+  const isCount = Number.isInteger(size) && (size as number) > 0 && (size as number) <= MAX_CONTEXT;
   return {
     config,
     format: typeof format === "string" && format !== "" ? format : undefined,
-    contextTokens: isContext ? (size as number) : undefined,
+    contextTokens: isCount || size === -1 ? (size as number) : undefined,
   };
 }
 

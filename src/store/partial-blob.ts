@@ -16,6 +16,7 @@ import { chmod } from "node:fs/promises";
 import { promisify } from "node:util";
 import { crc32 } from "node:zlib";
 import { assert } from "../errors.ts";
+import { log } from "../log.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { BlobId } from "./blobs.ts";
 import { type Digester, InlineDigester, readAt } from "./digester.ts";
@@ -68,7 +69,6 @@ interface OpenOptions extends PartialBlobOptions {
 
 export class PartialBlob implements AsyncDisposable {
   readonly blob: BlobId;
-  readonly isThreaded: boolean;
   readonly #layout: Layout;
   readonly #lock: Disposable;
   readonly #pieceBytes: number;
@@ -106,10 +106,8 @@ export class PartialBlob implements AsyncDisposable {
       closeSync(this.#part);
       throw error;
     }
-    this.isThreaded = options.isThreaded ?? false;
-    this.#digester = this.isThreaded
-      ? new ThreadDigester(this.#part)
-      : new InlineDigester(this.#part);
+    this.#digester =
+      options.isThreaded === true ? new ThreadDigester(this.#part) : new InlineDigester(this.#part);
   }
 
   /** Takes up what an earlier attempt left. The partial blob owns the lock; whoever opens it disposes of it. */
@@ -185,7 +183,14 @@ export class PartialBlob implements AsyncDisposable {
           if (piece.end - piece.start === this.#pieceBytes) finish();
         }
       },
-      [Symbol.dispose]: finish,
+      [Symbol.dispose]: () => {
+        try {
+          finish();
+        } catch (error) {
+          // Nothing but the next attempt needs it, and what failed before is what there is to say.
+          log.debug(`store: a journal entry was not written error=${String(error)}`);
+        }
+      },
     };
   }
 

@@ -32,7 +32,7 @@ export function safePath(path: string, options: { repair?: boolean } = {}): stri
 // --- internal ---
 
 /** @see https://learn.microsoft.com/windows/win32/fileio/naming-a-file */
-const DEVICE = /^(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\.|$)/i;
+const DEVICE = /^(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\.|$)/i;
 // oxlint-disable-next-line no-control-regex -- control characters are what it looks for
 const FORBIDDEN = /[\u0000-\u001F\u007F<>:"|?*\\]/;
 
@@ -43,7 +43,9 @@ function problemOf(path: string, names: readonly string[]): string | undefined {
   if (names.length > MAX_DEPTH) return "is too deep";
   if (names.includes("..")) return "leaves the model's directory";
   if (names.includes("")) return "has an empty name in it";
-  if (FORBIDDEN.test(path)) return "has characters that some systems do not allow";
+  // Half a surrogate pair is no character: on a disk all of them become the same one.
+  if (FORBIDDEN.test(path) || !path.isWellFormed())
+    return "has characters that some systems do not allow";
   if (names.some((name) => DEVICE.test(name))) return "names a device on Windows";
   if (names.some((name) => /[. ]$/.test(name))) return "has a name that ends in a dot or a space";
   if (names.some((name) => Buffer.byteLength(name) > MAX_NAME_BYTES))

@@ -26,11 +26,16 @@ export class ThreadDigester implements Digester {
   /** Who waits for an answer, in the order of the tasks. */
   readonly #waiting: PromiseWithResolvers<unknown>[] = [];
   #hashedBytes = 0;
+  /** Why there is no thread any more: nobody would answer. */
+  #failure: Error | undefined;
 
-  /** @param file its descriptor, open for as long as this is used */
-  constructor(file: number) {
+  /**
+   * @param file its descriptor, open for as long as this is used
+   * @param script what runs in the thread; for tests
+   */
+  constructor(file: number, script: string = threadPath) {
     this.#file = file;
-    this.#thread = new Worker(threadPath, { smol: true });
+    this.#thread = new Worker(script, { smol: true });
     this.#thread.unref();
     this.#thread.addEventListener("message", ({ data }: MessageEvent<Answer>) => {
       const waiting = this.#waiting.shift();
@@ -40,6 +45,8 @@ export class ThreadDigester implements Digester {
     this.#thread.addEventListener("error", ({ message }: ErrorEvent) =>
       this.#fail(new Error(`the hashing thread failed: ${message}`)),
     );
+    // A thread may also end without a word.
+    this.#thread.addEventListener("close", () => this.#fail(new Error("the hashing thread ended")));
   }
 
   get hashedBytes(): number {
@@ -66,6 +73,7 @@ export class ThreadDigester implements Digester {
   }
 
   #ask(task: Task): Promise<unknown> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const waiting = Promise.withResolvers<unknown>();
     this.#waiting.push(waiting);
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
@@ -74,6 +82,7 @@ export class ThreadDigester implements Digester {
   }
 
   #fail(error: Error): void {
-    for (const waiting of this.#waiting.splice(0)) waiting.reject(error);
+    this.#failure ??= error;
+    for (const waiting of this.#waiting.splice(0)) waiting.reject(this.#failure);
   }
 }

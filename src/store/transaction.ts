@@ -67,6 +67,8 @@ export interface Transaction extends AsyncDisposable {
    * @returns whether it is there, by its size: its bytes were verified when it came in, and `verify` reads them again
    */
   claim(blob: BlobId): Promise<boolean>;
+  /** Pins many at once: what is queued is safe from sweeps as well as what is being fetched. */
+  pin(digests: readonly Digest[]): Promise<void>;
   /**
    * Takes the right to fetch a blob, and what an earlier attempt left of it. The caller claims the blob first, and disposes
    * of the partial blob.
@@ -158,11 +160,15 @@ export class StoreTransaction implements Transaction {
   async claim({ digest, size }: BlobId): Promise<boolean> {
     assert(this.#isOpen, "a disposed transaction is not used");
     // A pin that is there already keeps sweeps away; without one, the look must come after it.
-    if (!this.#claimed.has(digest)) {
-      await exclusively(this.#layout, async () => this.#pin.add([digest]));
-      this.#claimed.add(digest);
-    }
+    await this.pin([digest]);
     return (await blobSize(this.#layout, digest)) === size;
+  }
+
+  async pin(digests: readonly Digest[]): Promise<void> {
+    const fresh = digests.filter((digest) => !this.#claimed.has(digest));
+    if (fresh.length === 0) return;
+    await exclusively(this.#layout, async () => this.#pin.add(fresh));
+    for (const digest of fresh) this.#claimed.add(digest);
   }
 
   async openPartial(

@@ -22,9 +22,12 @@ const RESUMED = 1;
 export interface TransferEnvironment {
   readonly slots: Slots;
   readonly tuning: TransferTuning;
-  readonly pace: (bytes: number, signal: AbortSignal) => Promise<void>;
+  /** See `DownloadDeps`. */
+  readonly pace: (bytes: number, signal: AbortSignal) => Promise<boolean>;
   /** What is being written at the moment, for there must be room for all of it. */
   readonly partials: Set<PartialBlob>;
+  /** Those that hash in a thread. */
+  readonly threaded: Set<BlobTransfer>;
 }
 
 export interface TransferEvents {
@@ -56,28 +59,36 @@ export class BlobTransfer {
     for (;;) {
       signal.throwIfAborted();
       const transaction = this.#events.transaction();
-      const partial = await transaction.openPartial(this.#blob, { isThreaded: this.#isThreaded });
-      if (partial === "present") return 0;
-      if (partial !== "busy") return this.#fetch(partial, signal);
+      const isThreaded = this.#takeThread();
+      try {
+        const partial = await transaction.openPartial(this.#blob, { isThreaded });
+        if (partial === "present") return 0;
+        if (partial !== "busy") return await this.#fetch(partial, signal);
+      } finally {
+        this.#environment.threaded.delete(this);
+      }
       this.#events.onPhase("waiting");
       this.#events.onBytes(await transaction.partialBytes(this.#blob.digest));
       await this.#environment.tuning.wait(this.#environment.tuning.pollMs, signal);
     }
   }
 
-  get #isThreaded(): boolean {
-    const { partials, tuning } = this.#environment;
-    const threads = [...partials].filter(({ isThreaded }) => isThreaded).length;
-    return this.#blob.size >= tuning.threadedBytes && threads < MAX_THREADS;
+  /** Before anything is awaited: blobs begin together. */
+  #takeThread(): boolean {
+    const { threaded, tuning } = this.#environment;
+    const isThreaded = this.#blob.size >= tuning.threadedBytes && threaded.size < MAX_THREADS;
+    if (isThreaded) threaded.add(this);
+    return isThreaded;
   }
 
   async #fetch(opened: PartialBlob, signal: AbortSignal): Promise<number> {
     await using partial = opened;
     const { partials, slots, tuning, pace } = this.#environment;
     const resumed = groupRanges(partial.pieces, Number.POSITIVE_INFINITY);
-    await partial.requireSpace(unwrittenBytes(partials));
+    const besides = unwrittenBytes(partials);
     partials.add(partial);
     try {
+      await partial.requireSpace(besides);
       this.#events.onPhase("downloading");
       this.#events.onBytes(partial.doneBytes);
       const frontier = new Frontier(partial, signal);

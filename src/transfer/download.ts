@@ -35,8 +35,8 @@ export interface DownloadDeps {
   readonly slots: Slots;
   readonly tuning: TransferTuning;
   readonly signal: AbortSignal;
-  /** Takes note of bytes that came, and waits as long as the rate limit asks. */
-  readonly pace: (bytes: number, signal: AbortSignal) => Promise<void>;
+  /** Takes note of bytes that came, and waits as long as the rate limit asks. @returns whether it did */
+  readonly pace: (bytes: number, signal: AbortSignal) => Promise<boolean>;
   /** Told when bytes were written. */
   readonly onProgress: () => void;
 }
@@ -66,6 +66,10 @@ export class Download {
   #isFlowing = false;
   #sampledAt = 0;
   #sampledBytes = 0;
+  /** Whether a connection waited for the rate limit since the last look: then the speed says nothing of the source. */
+  #isHeldBack = false;
+  /** Connections that wait for it now. */
+  #pacing = 0;
   #received = new Map<Span, number>();
   #turnBegan = 0;
 
@@ -173,7 +177,13 @@ export class Download {
       const doubtful = Math.max(start, span.position - tuning.repairBytes);
       this.#doubt({ start: doubtful, end: span.position + 1 });
       log.debug(`transfer: connection failed host=${source.host} code=${toAppError(failure).code}`);
-      return this.#judge(failure, source, span.position - start || partial.doneBytes - before);
+      // A whole body fills gaps anywhere, and only it does then; of ranges each connection has its own.
+      const isWhole = sources.isRangeless(source);
+      return this.#judge(
+        failure,
+        source,
+        isWhole ? partial.doneBytes - before : span.position - start,
+      );
     } finally {
       this.#received.delete(span);
       this.#release(span, source);
@@ -228,7 +238,10 @@ export class Download {
     this.#received.set(span, (this.#received.get(span) ?? 0) + bytes);
     this.#deps.frontier.advance();
     this.#deps.onProgress();
-    await this.#deps.pace(bytes, signal);
+    this.#pacing += 1;
+    const wasHeldBack = await this.#deps.pace(bytes, signal);
+    this.#pacing -= 1;
+    this.#isHeldBack ||= wasHeldBack;
     // Bytes that are there already are read without the event loop ever turning.
     const now = performance.now();
     if (now - this.#turnBegan < TURN_MS) return;
@@ -247,11 +260,17 @@ export class Download {
     const elapsedMs = now - this.#sampledAt;
     if (!this.#isFlowing || elapsedMs < tuning.sampleMs / 2) return;
     this.#sampledAt = now;
+    if (this.#isHeldBack || this.#pacing > 0) return this.#forgetSample();
     this.#planner.observe(this.#received, elapsedMs / 1000);
-    for (const span of this.#received.keys()) this.#received.set(span, 0);
     this.#ramp?.observe((this.#sampledBytes * 1000) / elapsedMs, now);
-    this.#sampledBytes = 0;
+    this.#forgetSample();
     if (this.#isRanged && this.#isLarge && this.#waiting === 0) this.#adjust(now);
+  }
+
+  #forgetSample(): void {
+    for (const span of this.#received.keys()) this.#received.set(span, 0);
+    this.#sampledBytes = 0;
+    this.#isHeldBack = false;
   }
 
   #adjust(now: number): void {

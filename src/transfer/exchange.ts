@@ -76,7 +76,10 @@ async function openBody(
     cause: new AppError(
       "registry_unavailable",
       `cannot fetch blob \`${partial.blob.digest}\` from \`${source.host}\`: ${fault}`,
-      { details: { permanent: true } },
+      {
+        hint: "Try again later or another source: this one has another file under that digest.",
+        details: { permanent: true },
+      },
     ),
   });
 }

@@ -31,7 +31,7 @@ export interface Transfers {
    * Brings one blob into the store and pins it for the transaction. One that is there already costs nothing.
    *
    * @returns how many bytes came over the network
-   * @throws digest_mismatch (after repair; what was fetched is kept), insufficient_storage, not_found,
+   * @throws digest_mismatch (after repair; the next attempt starts anew), insufficient_storage, not_found,
    *         registry_unavailable, cancelled
    */
   fetch(
@@ -74,6 +74,9 @@ export function createTransfers(
 
 // --- internal ---
 
+/** A timer that is set to more goes off at once. Milliseconds. */
+const MAX_PAUSE_MS = 2 ** 31 - 1;
+
 /** A limited transfer that takes four fifths of what it may is not slow. */
 const NEAR_LIMIT = 0.8;
 
@@ -83,17 +86,20 @@ function createEnvironment(
 ): TransferEnvironment {
   const slots = new Slots(connections);
   const partials: TransferEnvironment["partials"] = new Set();
+  const threaded: TransferEnvironment["threaded"] = new Set();
   if (bytesPerSecond === undefined)
-    return { slots, partials, tuning, pace: () => Promise.resolve() };
+    return { slots, partials, threaded, tuning, pace: () => Promise.resolve(false) };
   const bucket = new TokenBucket(bytesPerSecond, performance.now());
   const fastBytesPerSecond = Math.min(tuning.fastBytesPerSecond, bytesPerSecond * NEAR_LIMIT);
   return {
     slots,
     partials,
+    threaded,
     tuning: { ...tuning, fastBytesPerSecond },
     pace: async (bytes, signal) => {
       const waitMs = bucket.take(bytes, performance.now());
-      if (waitMs > 0) await pause(waitMs, signal);
+      if (waitMs > 0) await pause(Math.min(waitMs, MAX_PAUSE_MS), signal);
+      return waitMs > 0;
     },
   };
 }

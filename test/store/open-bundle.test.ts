@@ -257,6 +257,19 @@ describe("Store.openBundle", () => {
     expect(opened.bundle.contextTokens).toBeUndefined();
   });
 
+  test("bundle: a context larger than engines can count is not said at all", async () => {
+    for (const [size, expected] of [
+      [2 ** 31 - 1, 2 ** 31 - 1],
+      [-1, -1],
+      [2 ** 31, undefined],
+      [0, undefined],
+    ] as const) {
+      await using opened = await openSample({ config: { config: { context_size: size } } });
+
+      expect(opened.bundle.contextTokens).toBe(expected);
+    }
+  });
+
   test("bundle: a damaged config is an error", async () => {
     await using directory = await tempDir();
     const store = Store.open(directory.path);

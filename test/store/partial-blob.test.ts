@@ -1,10 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { digestOf } from "../../src/oci/digest.ts";
 import { type BlobId, type PartialBlob, Store, type Transaction } from "../../src/store/store.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 import { failureOf } from "./failure-of.ts";
+import { CAN_MOUNT, smallDisk } from "./small-disk.ts";
 
 const KIB = 1024;
 const BYTES = Uint8Array.from({ length: 1000 * KIB }, (_, index) => (index * 7919) >>> 3);
@@ -262,4 +263,30 @@ describe.each([
     );
     expect(await store.hasBlob(BLOB.digest)).toBe(false);
   });
+});
+
+describe("PartialBlob: the journal", () => {
+  test.skipIf(!CAN_MOUNT)(
+    "partial: an entry that finds no room costs no more than itself",
+    async () => {
+      await using directory = await tempDir();
+      await using disk = await smallDisk(directory.path);
+      const store = Store.open(join(disk.path, "store"));
+      await using transaction = await store.begin();
+      await transaction.claim(BLOB);
+      const partial = await transaction.openPartial(BLOB);
+      if (typeof partial === "string") throw new Error(`the blob is ${partial}`);
+      await using _partial = partial;
+      write(partial, { start: 0, end: 1 });
+      const { bavail, bsize } = await statfs(disk.path);
+      await writeFile(join(disk.path, "full"), new Uint8Array(bavail * bsize));
+
+      // The page of the file is there; the journal needs another one.
+      for (let start = 1; start < 400; start += 1) write(partial, { start, end: start + 1 });
+
+      expect(partial.doneBytes).toBe(400);
+      const whole = (): void => write(partial, { start: 400, end: BYTES.length });
+      expect(whole).toThrow("no space is left");
+    },
+  );
 });

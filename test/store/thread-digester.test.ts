@@ -46,4 +46,20 @@ describe("ThreadDigester", () => {
 
     expect((await waiting).message).toContain("ended");
   });
+
+  test.each([
+    ["fails", 'throw new Error("no such thread")', "no such thread"],
+    ["cannot be read", "not a program(", "hashing thread failed"],
+    ["ends without a word", "process.exit(3)", "hashing thread ended"],
+  ])("thread-digester: nobody waits for a thread that %s", async (_, script, reason) => {
+    await using directory = await tempDir();
+    const path = join(directory.path, "thread.js");
+    await writeFile(path, script);
+    using digester = new ThreadDigester(0, path);
+
+    expect((await failureOf(digester.digest())).message).toContain(reason);
+    // Nor later, when it is gone.
+    expect((await failureOf(digester.hash([PIECE]))).message).toContain(reason);
+    expect((await failureOf(digester.rewind(0))).message).toContain(reason);
+  });
 });

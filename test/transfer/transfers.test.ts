@@ -1,5 +1,6 @@
-import { describe, expect, test } from "bun:test";
-import { readFile, stat } from "node:fs/promises";
+import { describe, expect, spyOn, test } from "bun:test";
+import { readFile, stat, statfs } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import type { BlobSource } from "../../src/http/blob-source.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { failureOf } from "../store/failure-of.ts";
@@ -135,6 +136,22 @@ describe("connections", () => {
     expect(await setup.store.hasBlob(idOf(bytes).digest)).toBe(true);
     // It takes a few to find out, but not eight at every look.
     expect(refusals).toBeLessThan(20);
+  });
+
+  test("transfer: a refusal that takes a while is one, whatever the others fetch meanwhile", async () => {
+    await using setup = await transferSetup({ longestSpanBytes: 64 * MIB });
+    const bytes = randomBytes(8 * MIB);
+    let refusals = 0;
+    await using server = await blobServer(bytes, ({ atOnce }) => {
+      if (atOnce <= 1) return { bytesPerSecond: 8 * MIB };
+      refusals += 1;
+      return { status: 429, before: () => Bun.sleep(12) };
+    });
+
+    await setup.fetch(idOf(bytes), { sources: [server.source()] });
+
+    // The second connection's, and perhaps some of the first one's when its range ends before the server sees it leave.
+    expect(refusals).toBeLessThan(6);
   });
 
   test("transfer: what a slow connection has left is fetched over another one", async () => {
@@ -412,6 +429,55 @@ describe("limits", () => {
 
     // Less the burst that is allowed, and the last chunk, after which nobody waits.
     expect(performance.now() - began).toBeGreaterThan(250);
+    // The limit is no slowness of the source, which more connections would help.
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test("transfer: of blobs that begin together and have no room together, one is refused", async () => {
+    await using setup = await transferSetup();
+    const { bavail, bsize } = await statfs(tmpdir());
+    const size = Math.ceil(bavail * bsize * 0.6);
+    const gate = Promise.withResolvers<void>();
+    await using server = await blobServer(new Uint8Array(10), ({ index }) => {
+      if (index > 0) gate.resolve();
+      return { status: 404, before: () => gate.promise };
+    });
+
+    const outcomes = await Promise.all(
+      [1, 2].map(async (seed) => {
+        const blob = { ...idOf(randomBytes(10, seed)), size };
+        const failure = await failureOf(setup.fetch(blob, { sources: [server.source()] }));
+        gate.resolve();
+        return failure;
+      }),
+    );
+
+    expect(
+      outcomes.filter((it) => "code" in it && it.code === "insufficient_storage"),
+    ).toHaveLength(1);
+  });
+
+  test("transfer: of large blobs that begin together, two are hashed in threads", async () => {
+    await using setup = await transferSetup({ threadedBytes: 1 });
+    await using transaction = await setup.store.begin();
+    const opened = spyOn(transaction, "openPartial");
+    const { signal } = new AbortController();
+
+    await Promise.all(
+      [1, 2, 3, 4].map(async (seed) => {
+        const bytes = randomBytes(100_000, seed);
+        await using server = await blobServer(bytes, () => ({
+          before: () => eventually(() => opened.mock.calls.length === 4),
+        }));
+        await setup.transfers.fetch(transaction, idOf(bytes), {
+          signal,
+          sources: [server.source()],
+        });
+      }),
+    );
+
+    const isThreaded = opened.mock.calls.map(([, options]) => options?.isThreaded);
+    expect(isThreaded).toEqual([true, true, false, false]);
   });
 
   test("transfer: a blob that has no room is refused before the first byte, with numbers", async () => {

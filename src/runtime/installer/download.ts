@@ -1,6 +1,7 @@
 /** Downloads one file of known size and digest; whatever interrupts it, the next attempt goes on where it stopped. */
-import { open, rename, rm } from "node:fs/promises";
+import { open, rename, rm, statfs } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { dirname } from "node:path";
 
 import { AppError, errnoOf } from "../../errors.ts";
 import type { BlobSource } from "../../http/blob-source.ts";
@@ -32,7 +33,7 @@ export interface DownloadRequest {
 
 /**
  * @throws digest_mismatch when the bytes are not the announced ones (the part is then removed); what the last source
- *   failed with when it refuses or cannot be reached
+ *   failed with when it refuses or cannot be reached; insufficient_storage before anybody is asked
  */
 export async function download(request: DownloadRequest): Promise<void> {
   const part = `${request.path}.part`;
@@ -62,6 +63,7 @@ export async function download(request: DownloadRequest): Promise<void> {
 async function fill(request: DownloadRequest, part: string): Promise<boolean> {
   await using file = await open(part, "a+");
   const kept = await usableBytes(file, request.bytes);
+  await requireSpace(request, kept);
   const sources = [...request.sources];
   let offset = kept;
   let fruitless = 0;
@@ -87,6 +89,20 @@ async function usableBytes(file: FileHandle, total: number): Promise<number> {
   if (size <= total) return size;
   await file.truncate(0);
   return 0;
+}
+
+/** A part that filled the disk would stay there. */
+async function requireSpace({ name, path, bytes }: DownloadRequest, kept: number): Promise<void> {
+  // Where the system does not tell, the write finds out.
+  const disk = await statfs(dirname(path)).catch(() => undefined);
+  const needed = bytes - kept;
+  const free = disk === undefined ? Number.POSITIVE_INFINITY : disk.bavail * disk.bsize;
+  if (free >= needed) return;
+  throw new AppError(
+    "insufficient_storage",
+    `cannot download \`${name}\`: it needs ${needed} bytes and the disk has ${free} left`,
+    { hint: "Free some space and try again." },
+  );
 }
 
 interface Outcome {

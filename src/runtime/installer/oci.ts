@@ -49,14 +49,13 @@ export const ociInstallSource: InstallSource = {
     const recipe = backend.recipe.oci;
     if (recipe === undefined) throw new Error(`${backend.name} has no image`);
     const own = ownImage(recipe, env);
-    const reference = own === undefined ? standardImage(recipe, request, context) : own;
-    const tag = (own === undefined ? undefined : request.version) ?? reference.tag ?? "latest";
+    const reference =
+      own === undefined ? standardImage(recipe, request, context) : atVersion(own, request.version);
+    const tag = reference.tag ?? "latest";
     report(context, { phase: "resolving" });
     const { registry } = await context.remotes();
     const repository = registry.repository(reference);
-    // A version that was asked for replaces tag and digest.
-    const ref = request.version === undefined ? (reference.digest ?? tag) : tag;
-    const image = await lookUp(repository, ref, context);
+    const image = await lookUp(repository, reference.digest ?? tag, context);
     const variant = variantOf(request.gpu);
     return {
       // A tag moves: the digest says which one it was.
@@ -92,6 +91,12 @@ function ownImage({ environment }: Recipe, env: SourceContext["env"]): Reference
       cause,
     });
   }
+}
+
+/** A version that was asked for replaces tag and digest. @throws invalid_reference if it can be no tag */
+function atVersion(image: Reference, version: string | undefined): Reference {
+  if (version === undefined) return image;
+  return parseReference(`${image.registry}/${image.repository}:${version}`);
 }
 
 function standardImage(
@@ -174,8 +179,7 @@ async function fetchEngine(input: FetchInput): Promise<readonly string[]> {
   report(context, { phase: "unpacking" });
   const image = new ImageFiles();
   for (const archive of archives) {
-    context.signal.throwIfAborted();
-    await image.addLayer(readArchive(archive, SCAN_LIMIT_BYTES));
+    await image.addLayer(readArchive(archive, SCAN_LIMIT_BYTES, context.signal));
   }
   const { executables } = recipe;
   const engine = findEngine(image.files, { tree, executables, isAnyImage });
@@ -253,8 +257,7 @@ async function unpackLayer(
   wanted: ReadonlyMap<string, readonly string[]>,
   signal: AbortSignal,
 ): Promise<void> {
-  for await (const entry of readArchive(archive, SCAN_LIMIT_BYTES)) {
-    signal.throwIfAborted();
+  for await (const entry of readArchive(archive, SCAN_LIMIT_BYTES, signal)) {
     if (entry.kind !== "file") continue;
     const [first, ...others] = wanted.get(pathInImage(entry.name)) ?? [];
     if (first === undefined) continue;

@@ -1,6 +1,6 @@
 /** What unpackers share: limits, and the rule that nothing leaves the directory. */
-import { mkdir, realpath, symlink } from "node:fs/promises";
-import { dirname, join, normalize, sep } from "node:path";
+import { type FileHandle, mkdir, open, realpath, symlink } from "node:fs/promises";
+import { basename, dirname, join, normalize, sep } from "node:path";
 
 import { AppError, errnoOf } from "../../errors.ts";
 
@@ -33,6 +33,17 @@ export function placeOf(directory: string, name: string): string {
   const bad = name === "" || /[\0\\:]/.test(name) || name.startsWith("/");
   if (bad || name.split("/").includes("..")) throw refuse(`\`${name}\` leads out of it`);
   return join(directory, name);
+}
+
+/** A new file, in a directory that is made if need be. @throws install_failed if something of the archive is there */
+export async function createFile(path: string, isExecutable: boolean): Promise<FileHandle> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    return await open(path, "wx", isExecutable ? 0o755 : 0o644);
+  } catch (error) {
+    if (!/^(?:EEXIST|ENOTDIR|EISDIR)$/.test(errnoOf(error) ?? "")) throw error;
+    throw refuse(`two things in it are called \`${basename(path)}\``);
+  }
 }
 
 /**

@@ -1,12 +1,18 @@
 /** Unpacks a tar, plain or compressed, as a stream. */
-import { mkdir, open } from "node:fs/promises";
-import { dirname } from "node:path";
+import { mkdir } from "node:fs/promises";
 
 import { decompressed } from "../../archive/decompress.ts";
 import { readTar } from "../../archive/tar.ts";
 import type { TarEntry } from "../../archive/tar.ts";
 import { AppError } from "../../errors.ts";
-import { ENTRY_LIMIT, UNPACKED_LIMIT_BYTES, makeLinks, placeOf, refuse } from "./unpack.ts";
+import {
+  ENTRY_LIMIT,
+  UNPACKED_LIMIT_BYTES,
+  createFile,
+  makeLinks,
+  placeOf,
+  refuse,
+} from "./unpack.ts";
 import type { Link, UnpackRequest } from "./unpack.ts";
 
 /**
@@ -17,8 +23,7 @@ import type { Link, UnpackRequest } from "./unpack.ts";
 export async function unpackTar({ archive, directory, signal }: UnpackRequest): Promise<void> {
   const links: Link[] = [];
   let count = 0;
-  for await (const entry of readArchive(archive, UNPACKED_LIMIT_BYTES)) {
-    signal.throwIfAborted();
+  for await (const entry of readArchive(archive, UNPACKED_LIMIT_BYTES, signal)) {
     count += 1;
     if (count > ENTRY_LIMIT) throw refuse("it is too large");
     const path = placeOf(directory, entry.name);
@@ -32,11 +37,15 @@ export async function unpackTar({ archive, directory, signal }: UnpackRequest): 
   await makeLinks(directory, links);
 }
 
-/** @throws install_failed where it is damaged, or larger than `maxBytes` */
-export async function* readArchive(path: string, maxBytes: number): AsyncGenerator<TarEntry> {
+/** @throws install_failed where it is damaged, or larger than `maxBytes`; what the signal was aborted with */
+export async function* readArchive(
+  path: string,
+  maxBytes: number,
+  signal: AbortSignal,
+): AsyncGenerator<TarEntry> {
   const packed = Bun.file(path).stream() as AsyncIterable<Uint8Array>;
   try {
-    yield* readTar(decompressed(packed, { maxBytes }));
+    yield* readTar(untilAborted(decompressed(packed, { maxBytes }), signal));
   } catch (error) {
     throw asRefusal(error);
   }
@@ -44,8 +53,7 @@ export async function* readArchive(path: string, maxBytes: number): AsyncGenerat
 
 /** @param path does not exist; its directory is made if need be @throws install_failed where the archive is damaged */
 export async function writeEntry(entry: TarEntry, path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  await using file = await open(path, "wx", entry.isExecutable ? 0o755 : 0o644);
+  await using file = await createFile(path, entry.isExecutable);
   try {
     for await (const chunk of entry.body) await file.appendFile(chunk);
   } catch (error) {
@@ -54,6 +62,17 @@ export async function writeEntry(entry: TarEntry, path: string): Promise<void> {
 }
 
 // --- internal ---
+
+/** By chunk: what is passed over may be gigabytes. */
+async function* untilAborted(
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    signal.throwIfAborted();
+    yield chunk;
+  }
+}
 
 /** What is wrong with an archive is, here, what is wrong with an installation. */
 function asRefusal(error: unknown): unknown {

@@ -6,11 +6,10 @@
 import { createReadStream } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import { createInflateRaw } from "node:zlib";
 
-import { ENTRY_LIMIT, UNPACKED_LIMIT_BYTES, placeOf, refuse } from "./unpack.ts";
+import { ENTRY_LIMIT, UNPACKED_LIMIT_BYTES, createFile, placeOf, refuse } from "./unpack.ts";
 import type { UnpackRequest } from "./unpack.ts";
 
 const END_SIGNATURE = 0x06054b50;
@@ -102,8 +101,7 @@ async function writeEntry(input: {
     throw refuse("it is damaged");
   }
   const start = entry.offset + LOCAL_BYTES + local.readUInt16LE(26) + local.readUInt16LE(28);
-  await mkdir(dirname(path), { recursive: true });
-  await using target = await open(path, "wx", entry.executable ? 0o755 : 0o644);
+  await using target = await createFile(path, entry.executable);
   let written = 0;
   for await (const chunk of contentOf(archive, entry, start)) {
     written += chunk.length;

@@ -216,6 +216,13 @@ describe("the oci source", () => {
     expect(
       await withImage(image.replace(":mine", ":other")).install(named, it.options),
     ).toMatchObject({ version: "mine", source: "oci" });
+    const before = it.registry.requests.length;
+    const path = { ...named, version: "../blobs/x" };
+    expect(await failureOf(withImage(image).install(path, it.options))).toHaveProperty(
+      "message",
+      expect.stringContaining("is not a valid"),
+    );
+    expect(it.registry.requests.length).toBe(before);
     const missing = withImage(image.replace(":mine", ":missing"));
     const request = { backend: "llama.cpp", gpu: "auto" } as const;
     expect(await failureOf(missing.install(request, it.options))).toHaveProperty(

@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import fc from "fast-check";
 
-import { unpackTar } from "../../../src/runtime/installer/untar.ts";
+import { readArchive, unpackTar } from "../../../src/runtime/installer/untar.ts";
 import { unpackZip } from "../../../src/runtime/installer/unzip.ts";
 import { failureOf } from "./failure-of.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";
@@ -109,12 +109,26 @@ describe("unpackTar", () => {
       ],
       /below a link/,
     ],
+    ["a file twice", [{ name: "a/f" }, { name: "a/f" }], /two things in it are called `f`/],
+    ["a file for a directory", [{ name: "a" }, { name: "a/f" }], /two things in it/],
     ["a link to itself", [{ name: "l", type: "2", target: "l" }], /leads out of it/],
   ])("untar: %s is refused", async (_name, entries, message) => {
     expect(await failureOf(unpack(tarGz(entries), nothing))).toHaveProperty(
       "message",
       expect.stringMatching(message),
     );
+  });
+
+  test("untar: who has given up is not kept until a large entry is passed over", async () => {
+    await using root = await tempDir();
+    const archive = join(root.path, "archive");
+    await Bun.write(archive, tarGz([{ name: "large", content: new Uint8Array(16 * 2 ** 20) }]));
+    const giveUp = new AbortController();
+    const read = async (): Promise<void> => {
+      for await (const _ of readArchive(archive, Infinity, giveUp.signal)) giveUp.abort();
+    };
+
+    expect(await failureOf(read())).toHaveProperty("name", "AbortError");
   });
 
   test("untar: a device is refused", async () => {
