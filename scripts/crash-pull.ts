@@ -82,9 +82,10 @@ async function killed(subject: Subject): Promise<string[]> {
 }
 
 async function flippedInTransit(subject: Subject): Promise<string[]> {
-  const { registry, size } = subject;
+  const { registry, size, digest } = subject;
   const home = await newHome("transit");
-  const flip = registry.fault({ kind: "flip", at: Math.floor(size / 2), times: 1 });
+  const at = Math.floor(size / 2);
+  const flip = registry.fault({ kind: "flip", at, method: "GET", path: digest, times: 1 });
   // One connection: with more, another one may bring the byte unharmed.
   const failures = await finishPull(subject, home, "--connections", "1");
   registry.clearFaults();
