@@ -2,6 +2,7 @@
  * The root command: names and one-line descriptions in a static table (so that `--help` loads no command), global
  * flags, parsing, and the report of a failure. Returns the exit code; only main.ts exits.
  */
+import { resolve } from "node:path";
 import { nearest, parseArguments } from "./commands/arguments.ts";
 import type { ArgumentDefinitions, Command } from "./commands/command.ts";
 import { loadConfig, parseBaseUrl, type Config } from "./config.ts";
@@ -135,6 +136,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
 /** Accepted before and behind every command's name; a command's own flag of the same name wins. */
 const GLOBAL_FLAGS = {
   host: { type: "string", valueHint: "URL", description: "Use the runner at this address" },
+  "ca-bundle": {
+    type: "string",
+    valueHint: "FILE",
+    description: "Trust these certificate authorities (PEM) besides the system's",
+  },
   offline: { type: "boolean", description: "Contact nothing beyond this machine" },
   debug: { type: "boolean", description: "Say on stderr what is done" },
   help: { type: "boolean", alias: "h", description: "Show how it is used" },
@@ -174,11 +180,14 @@ async function dispatch(words: readonly string[], signal: AbortSignal): Promise<
   return code ?? 0;
 }
 
+/** Global flags whose value is the next word. */
+const VALUED: ReadonlySet<string> = new Set(["--host", "--ca-bundle"]);
+
 /** Index of the first word that is neither a global flag nor the value of one. */
 function commandIndex(words: readonly string[]): number {
   let index = 0;
   while (index < words.length && words[index]?.startsWith("-") === true) {
-    index += words[index] === "--host" ? 2 : 1;
+    index += VALUED.has(words[index] ?? "") ? 2 : 1;
   }
   return index;
 }
@@ -210,8 +219,12 @@ function applyGlobals(
   args: Readonly<Record<string, unknown>>,
 ): Config {
   const host = "host" in command.args ? undefined : args["host"];
+  const caBundle = args["ca-bundle"];
   return {
     ...config,
+    ...(typeof caBundle === "string"
+      ? { caBundle: { value: resolve(caBundle), source: "--ca-bundle" } }
+      : {}),
     ...(typeof host === "string" ? { host: { value: parseBaseUrl(host), source: "--host" } } : {}),
     ...(args["offline"] === true ? { offline: { value: true, source: "--offline" } } : {}),
   };

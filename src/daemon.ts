@@ -224,9 +224,10 @@ async function run(options: RunnerOptions, lock: Disposable): Promise<Runner> {
 /** What flags told this process, its children have to hear too. */
 function pullCommand({ config, paths }: LocalOptions): PullCommand {
   const offline = config.offline.value ? { TUG_OFFLINE: "1" } : {};
+  const authorities = config.caBundle.value === "" ? {} : { TUG_CA_BUNDLE: config.caBundle.value };
   return {
     command: [...ownCommand(), "__pull"],
-    env: { ...process.env, MODELS_PATH: paths.models, ...offline },
+    env: { ...process.env, MODELS_PATH: paths.models, ...offline, ...authorities },
   };
 }
 

@@ -268,6 +268,19 @@ describeIf(dockerRegistry !== null && openssl !== null, "there is no docker-regi
       expect(result.stderr).toContain("TUG_CA_BUNDLE");
     });
 
+    test("is trusted with `--ca-bundle`, before the command's name and behind it", async () => {
+      await using it = await started({ tls: true });
+      const { home, name } = it;
+      const { caFile } = await certificates();
+      const flag = ["--ca-bundle", caFile];
+
+      const pushed = await home.tug([...flag, "package", "--gguf", PEBBLE, "--push", name]);
+      const pulled = await home.tug(["pull", name, ...flag]);
+
+      expect([pushed.exitCode, pulled.exitCode]).toEqual([0, 0]);
+      expect(pulled.stdout).toBe(pushed.stdout);
+    });
+
     test("is trusted through TUG_CA_BUNDLE, and only by it", async () => {
       await using it = await started({ tls: true });
       const { home, name } = it;
