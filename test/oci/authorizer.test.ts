@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { eventually } from "../helpers/eventually.ts";
 import { createHttp } from "../../src/http/http.ts";
 import { Authorizer, type AuthorizeRequest } from "../../src/oci/authorizer.ts";
 import type { Credential, CredentialStore } from "../../src/oci/credentials.ts";
@@ -141,7 +142,7 @@ describe("tokens", () => {
     const controller = new AbortController();
     const leaving = rejectionOf(it.repository.resolve("1", { signal: controller.signal }));
     const staying = it.repository.resolve("1", { signal });
-    while (it.fake.count("GET", "/token") === 0) await Bun.sleep(1);
+    await eventually(() => it.fake.count("GET", "/token") > 0);
 
     controller.abort(new Error("enough"));
     const reason = await leaving;

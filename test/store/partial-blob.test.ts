@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { digestOf } from "../../src/oci/digest.ts";
 import { type BlobId, type PartialBlob, Store, type Transaction } from "../../src/store/store.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
+import { testIf } from "../helpers/test-if.ts";
 import { failureOf } from "./failure-of.ts";
 import { CAN_MOUNT, smallDisk } from "./small-disk.ts";
 
@@ -266,7 +267,7 @@ describe.each([
 });
 
 describe("PartialBlob: the journal", () => {
-  test.skipIf(!CAN_MOUNT)(
+  testIf(CAN_MOUNT, "mounting is not allowed here")(
     "partial: an entry that finds no room costs no more than itself",
     async () => {
       await using directory = await tempDir();
