@@ -21,6 +21,7 @@ const TOOLS = [
   { command: "htpasswd", package: "apache2-utils" },
   { command: "strace", package: "strace" },
   { command: "openssl", package: "openssl" },
+  { command: "bwrap", package: "bubblewrap" },
 ];
 
 const PASSED: Counts = { passed: 1, failed: 0, skipped: 0 };

@@ -3,11 +3,12 @@
  * flags, parsing, and the report of a failure. Returns the exit code; only main.ts exits.
  */
 import { resolve } from "node:path";
-import { nearest, parseArguments } from "./commands/arguments.ts";
+import { parseArguments } from "./commands/arguments.ts";
 import type { ArgumentDefinitions, Command } from "./commands/command.ts";
 import { loadConfig, parseBaseUrl, type Config } from "./config.ts";
 import { AppError, toAppError, toErrorObject } from "./errors.ts";
 import { configureLog, flushLog, log } from "./log.ts";
+import { nearest } from "./nearest.ts";
 import { resolvePaths } from "./paths.ts";
 import { print } from "./terminal/output.ts";
 
@@ -78,6 +79,27 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     alias: "stop",
     load: () => import("./commands/unload.ts"),
   },
+  pin: {
+    description: "Keep models in memory",
+    load: () => import("./commands/pin.ts"),
+  },
+  unpin: {
+    description: "Let pinned models go when they are idle",
+    load: () => import("./commands/unpin.ts"),
+  },
+  configure: {
+    description: "Set how a model is run",
+    alias: "config",
+    load: () => import("./commands/configure.ts"),
+  },
+  explain: {
+    description: "Show which settings a model runs with, and why",
+    load: () => import("./commands/explain.ts"),
+  },
+  estimate: {
+    description: "Show how much memory a model needs",
+    load: () => import("./commands/estimate.ts"),
+  },
   df: {
     description: "Show the disk space that models and engines use",
     load: () => import("./commands/df.ts"),
@@ -96,7 +118,18 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "Show whether the runner runs",
     load: () => import("./commands/status.ts"),
   },
-  logs: { description: "Show the runner's log", load: () => import("./commands/logs.ts") },
+  logs: {
+    description: "Show what the runner and its engines said",
+    load: () => import("./commands/logs.ts"),
+  },
+  requests: {
+    description: "Show what models were asked and answered",
+    load: () => import("./commands/requests.ts"),
+  },
+  replay: {
+    description: "Send a recorded request again",
+    load: () => import("./commands/replay.ts"),
+  },
   "start-runner": {
     description: "Start the runner in the background",
     load: () => import("./commands/start-runner.ts"),

@@ -3,8 +3,20 @@
  * environment > config file > default. Every value remembers where it came from.
  */
 import { readFileSync } from "node:fs";
+import {
+  oneOf,
+  parseApiKey,
+  parseBoolean,
+  parseCount,
+  parseInsecure,
+  parseList,
+  parseLogLevel,
+  parseNoText,
+  parsePositive,
+  toTables,
+} from "./config-values.ts";
 import { AppError, errnoOf } from "./errors.ts";
-import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import type { LogLevel } from "./log.ts";
 
 export interface Setting<T> {
   readonly value: T;
@@ -21,8 +33,28 @@ export interface Config {
   readonly socket: Setting<string>;
   /** Milliseconds an idle worker stays loaded; -1 for ever. */
   readonly keepAliveMs: Setting<number>;
+  /** Tokens of context for a model for which nothing else says it; 0: the largest that fits. */
+  readonly contextSize: Setting<number>;
+  /**
+   * What workers may hold, as written: `8GB`, `60%`, or by device `ram=8GB,cuda:0=90%`; empty: a safe share.
+   * `runtime/budget.ts` reads it.
+   */
+  readonly memoryBudget: Setting<string>;
+  /** How engines are confined. */
+  readonly sandbox: Setting<"auto" | "off" | "require">;
+  /** Models loaded when the runner starts. */
+  readonly preload: Setting<readonly string[]>;
+  /** `[models."NAME"]`: settings of single models, as they stand in the file; checked where they are used. */
+  readonly models: Setting<Readonly<Record<string, unknown>>>;
+  /** Whether requests and answers are recorded for `tug requests`. */
+  readonly recordRequests: Setting<boolean>;
+  /** Whether `/metrics` answers. */
+  readonly metrics: Setting<boolean>;
+  readonly logFormat: Setting<"text" | "json">;
   /** Workers that may be loaded at once. */
   readonly maxWorkers: Setting<number>;
+  /** Milliseconds after which an engine that owes an answer and sends nothing is asked whether it lives. */
+  readonly silenceMs: Setting<number>;
   /** Requests that may wait for a worker. */
   readonly queueLimit: Setting<number>;
   /** Milliseconds after which an idle runner that a command started leaves. */
@@ -50,6 +82,9 @@ type Env = Readonly<Record<string, string | undefined>>;
 /** A request waits in memory with its body; 512 is more than any person makes and small enough to hold. */
 const DEFAULT_QUEUE_LIMIT = 512;
 
+/** Memory decides; this keeps a machine with much of it from running more processes than anybody means. */
+const DEFAULT_MAX_WORKERS = 16;
+
 /** Enough to fill a line on which each connection is throttled; registries refuse clients with many more. */
 const DEFAULT_CONNECTIONS = 8;
 const MAX_CONNECTIONS = 64;
@@ -69,7 +104,9 @@ interface Definition<T> {
   /** Key in config.toml. */
   readonly key: string;
   readonly fallback: T;
-  parse(text: string): T;
+  readonly parse: (text: string) => T;
+  /** For a value of the file that is no text, number, boolean or list of them. @throws usage */
+  readonly accept?: (value: unknown) => T;
 }
 
 const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]> } = {
@@ -82,7 +119,41 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
     fallback: 300_000,
     parse: parseDuration,
   },
-  maxWorkers: { env: ["TUG_MAX_WORKERS"], key: "max_workers", fallback: 4, parse: parsePositive },
+  contextSize: { env: ["TUG_CONTEXT_SIZE"], key: "context_size", fallback: 0, parse: parseCount },
+  memoryBudget: { env: ["TUG_MEMORY_BUDGET"], key: "memory_budget", fallback: "", parse: String },
+  sandbox: {
+    env: ["TUG_SANDBOX"],
+    key: "sandbox",
+    fallback: "auto",
+    parse: oneOf(["auto", "off", "require"]),
+  },
+  preload: { env: ["TUG_PRELOAD"], key: "preload", fallback: [], parse: parseList },
+  models: { env: [], key: "models", fallback: {}, parse: parseNoText, accept: toTables },
+  recordRequests: {
+    env: ["TUG_RECORD_REQUESTS"],
+    key: "record_requests",
+    fallback: true,
+    parse: parseBoolean,
+  },
+  metrics: { env: ["TUG_METRICS"], key: "metrics", fallback: true, parse: parseBoolean },
+  logFormat: {
+    env: ["TUG_LOG_FORMAT"],
+    key: "log_format",
+    fallback: "text",
+    parse: oneOf(["text", "json"]),
+  },
+  maxWorkers: {
+    env: ["TUG_MAX_WORKERS"],
+    key: "max_workers",
+    fallback: DEFAULT_MAX_WORKERS,
+    parse: parsePositive,
+  },
+  silenceMs: {
+    env: ["TUG_SILENCE_TIMEOUT"],
+    key: "silence_timeout",
+    fallback: 60_000,
+    parse: parseDuration,
+  },
   queueLimit: {
     env: ["TUG_QUEUE_LIMIT"],
     key: "queue_limit",
@@ -155,7 +226,7 @@ export function parseDuration(text: string): number {
 }
 
 /** @returns whole milliseconds @throws usage (longer than ten years, which no date arithmetic has to bear) */
-export function boundedDuration(ms: number): number {
+function boundedDuration(ms: number): number {
   if (ms <= MAX_DURATION_MS) return Math.round(ms);
   throw new AppError("usage", "the duration is longer than ten years", {
     hint: "Use `-1` for never.",
@@ -208,13 +279,6 @@ export function parseConnections(text: string): number {
 
 // --- internal ---
 
-/** Docker Model Runner's variable is true or false, for all registries. */
-function parseInsecure(text: string): readonly string[] {
-  if (/^(1|true|yes|on)$/i.test(text.trim())) return ["*"];
-  if (/^(0|false|no|off)$/i.test(text.trim())) return [];
-  return parseList(text);
-}
-
 function resolveSetting<T>(
   definition: Definition<T>,
   env: Env,
@@ -223,20 +287,21 @@ function resolveSetting<T>(
   for (const name of definition.env) {
     const text = env[name];
     if (text === undefined || text === "") continue;
-    return { value: parseNamed(definition, text, name), source: name };
+    return { value: parseNamed(definition.parse, text, name), source: name };
   }
   const value = file[definition.key];
   if (value === undefined) return { value: definition.fallback, source: "default" };
+  const where = `\`${definition.key}\` in config.toml`;
+  if (definition.accept !== undefined) {
+    return { value: parseNamed(definition.accept, value, where), source: "config.toml" };
+  }
   const text = Array.isArray(value) ? value.join(",") : `${value as string | number | boolean}`;
-  return {
-    value: parseNamed(definition, text, `\`${definition.key}\` in config.toml`),
-    source: "config.toml",
-  };
+  return { value: parseNamed(definition.parse, text, where), source: "config.toml" };
 }
 
-function parseNamed<T>(definition: Definition<T>, text: string, where: string): T {
+function parseNamed<Raw, T>(parse: (raw: Raw) => T, raw: Raw, where: string): T {
   try {
-    return definition.parse(text);
+    return parse(raw);
   } catch (cause) {
     if (!(cause instanceof AppError)) throw cause;
     throw new AppError("usage", `cannot read ${where}: ${cause.message}`, {
@@ -277,43 +342,4 @@ function parseToml(text: string, path: string): Readonly<Record<string, unknown>
       cause,
     });
   }
-}
-
-function parsePositive(text: string): number {
-  const number = /^\d{1,6}$/.test(text.trim()) ? Number(text) : 0;
-  if (number < 1) throw new AppError("usage", `\`${text}\` is not a whole number above 0`);
-  return number;
-}
-
-function parseBoolean(text: string): boolean {
-  if (/^(1|true|yes|on)$/i.test(text.trim())) return true;
-  if (/^(0|false|no|off)$/i.test(text.trim())) return false;
-  throw new AppError("usage", `\`${text}\` is neither true nor false`);
-}
-
-function parseLogLevel(text: string): LogLevel {
-  const level = text.trim().toLowerCase();
-  const found = LOG_LEVELS.find(
-    (name) => name === level || (name === "warn" && level === "warning"),
-  );
-  if (found === undefined)
-    throw new AppError("usage", `\`${text}\` is not a log level`, {
-      hint: `Use one of ${LOG_LEVELS.join(", ")}.`,
-    });
-  return found;
-}
-
-/** A header carries it, so it is one word of printable ASCII. */
-function parseApiKey(text: string): string {
-  if (/^[\x21-\x7e]*$/.test(text)) return text;
-  throw new AppError("usage", "the API key has characters that a header cannot carry", {
-    hint: "Use letters, digits and punctuation, without spaces.",
-  });
-}
-
-function parseList(text: string): readonly string[] {
-  return text
-    .split(",")
-    .map((item) => item.trim())
-    .filter((item) => item !== "");
 }

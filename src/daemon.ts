@@ -1,30 +1,16 @@
 /**
- * The composition root: everything that is created is created here. `openLocal` is the API without engines, for
- * commands that only touch models; `startRunner` is the runner. Modules that only the runner needs load with it.
+ * The two ways to have the API in a process: `openLocal` is the one without engines, for commands that only touch models;
+ * `startRunner` is the runner. What they are made of is put together in `compose-app.ts` and `compose-runner.ts`.
  */
 import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { RunnerInfo } from "./api/engines.ts";
-import { ownCommand } from "./client/own-command.ts";
+import { composeApp } from "./compose-app.ts";
 import type { Config } from "./config.ts";
 import { AppError } from "./errors.ts";
 import { acquireLock } from "./lock.ts";
-import { log } from "./log.ts";
-import { builtinFile } from "./models/builtin.ts";
-import { ModelDistribution } from "./models/distribution.ts";
-import { inspectModel, listModels } from "./models/inspect.ts";
 import type { Paths } from "./paths.ts";
-import type { Installer } from "./runtime/installer/installer.ts";
-import type { Supervisor } from "./runtime/supervisor.ts";
-import { type App, createApp } from "./server/app.ts";
-import type { RunnerControl } from "./server/deps.ts";
-import { rememberResolved } from "./server/resolved-models.ts";
-import type { PullJobs } from "./server/pull-jobs.ts";
-import type { PullCommand } from "./server/pull-process.ts";
-import { modelRoutes } from "./server/routes/models.ts";
-import { registryRoutes } from "./server/routes/registries.ts";
-import { Store } from "./store/store.ts";
-import { VERSION } from "./version.ts";
+import type { App } from "./server/app.ts";
 
 export interface LocalOptions {
   readonly config: Config;
@@ -76,78 +62,20 @@ export async function startRunner(options: RunnerOptions): Promise<Runner | unde
   const lock = await takeRunnerLock(join(paths.run, "runner.lock"));
   if (lock === undefined) return undefined;
   try {
-    return await run(options, lock);
+    const { composeRunner } = await import("./compose-runner.ts");
+    return await composeRunner(options, lock);
   } catch (error) {
     lock[Symbol.dispose]();
     throw error;
   }
 }
 
+/** What it is asked comes from the user's own command. */
+export function asTrusted(app: App): LocalApp {
+  return { fetch: (request) => app.fetch(request, { trusted: true }) };
+}
+
 // --- internal ---
-
-interface Composition extends LocalOptions {
-  /** Files that any client may run by their path; the runner adds to it. */
-  readonly files: string[];
-  readonly supervisor?: Supervisor;
-  readonly runner?: RunnerControl;
-  readonly installer?: Installer;
-  /** The runner's; a command pulls in its own process. */
-  readonly pulls?: PullJobs;
-}
-
-function composeApp(composition: Composition): App {
-  const { config, paths, files, supervisor, runner, pulls } = composition;
-  const store = Store.open(paths.models);
-  const distribution = new ModelDistribution({ config, paths, store });
-  const inUse = (modelId: string): boolean =>
-    supervisor?.list().some((worker) => worker.modelId === modelId) ?? false;
-  return createApp({
-    store,
-    models: modelRoutes({
-      store,
-      inUse,
-      distribution,
-      remotes: (overrides) => distribution.remotes(overrides),
-      ...(pulls === undefined ? {} : { pulls }),
-    }),
-    registries: registryRoutes(distribution),
-    installer: () => composition.installer ?? createInstaller(composition),
-    resolve: rememberResolved(
-      async (name, { trusted }) => {
-        const { resolveRunnable } = await import("./models/runnable.ts");
-        return resolveRunnable(store, name, { paths: trusted ? "allow" : files });
-      },
-      join(paths.models, "index.json"),
-    ),
-    listModels: () => listModels(store),
-    inspectModel: (name) => inspectModel(store, name),
-    version: VERSION,
-    allowedOrigins: config.origins.value,
-    ...(config.apiKey.value === "" ? {} : { apiKey: config.apiKey.value }),
-    ...(supervisor === undefined ? {} : { runtime: supervisor }),
-    ...(runner === undefined ? {} : { runner }),
-  });
-}
-
-async function createInstaller({ config, paths }: LocalOptions): Promise<Installer> {
-  const [{ Installer: InstallerClass }, { BACKENDS }] = await Promise.all([
-    import("./runtime/installer/installer.ts"),
-    import("./runtime/backends.ts"),
-  ]);
-  return new InstallerClass({
-    directory: paths.backends,
-    cacheDirectory: paths.cache,
-    backends: BACKENDS,
-    machine: { platform: process.platform, arch: process.arch },
-    env: process.env,
-    offline: config.offline.value,
-    remotes: () =>
-      new ModelDistribution({ config, paths, store: Store.open(paths.models) }).remotes({
-        isStrict: true,
-      }),
-    smokeModel: () => builtinFile(paths.cache),
-  });
-}
 
 async function takeRunnerLock(path: string): Promise<Disposable | undefined> {
   try {
@@ -171,99 +99,4 @@ function ensurePrivateDirectory(directory: string): void {
       hint: `Run \`chmod 700 ${directory}\` if it is yours, or set TUG_HOME to a directory of your own.`,
     },
   );
-}
-
-async function run(options: RunnerOptions, lock: Disposable): Promise<Runner> {
-  const { paths, config } = options;
-  const modules = await loadRunnerModules();
-  const { SupervisorClass, WorkerRecords, BACKENDS, RunningRunner } = modules;
-  const { listen, physicalCores, PullJobsClass, spawnPull } = modules;
-  const records = new WorkerRecords(paths.database);
-  const installer = await createInstaller(options);
-  const supervisor = new SupervisorClass({
-    backends: BACKENDS,
-    installer,
-    runDirectory: paths.run,
-    logDirectory: paths.logs,
-    pidStore: records,
-    limits: {
-      maxWorkers: config.maxWorkers.value,
-      queueLimit: config.queueLimit.value,
-      keepAliveMs: config.keepAliveMs.value,
-    },
-    cores: await physicalCores(),
-  });
-  const reaped = await supervisor.reapLeftovers();
-  if (reaped > 0) log.warn(`runner: ended engines of a killed runner count=${reaped}`);
-  const files: string[] = [];
-  const puller = pullCommand(options);
-  const pulls = new PullJobsClass({ spawn: (request) => spawnPull(puller, request) });
-  const runner = new RunningRunner({
-    supervisor,
-    installer,
-    pulls,
-    ...(options.logFile === undefined ? {} : { logFile: options.logFile }),
-    idleExitMs: options.idleExitMs,
-  });
-  const app = composeApp({ ...options, files, supervisor, installer, runner, pulls });
-  const { hostname, port, socket } = options;
-  runner.begin(await listen({ app, hostname, port, socket }));
-  void runner.closed.finally(() => {
-    records.close();
-    lock[Symbol.dispose]();
-  });
-  options.signal.addEventListener("abort", () => runner.stop({ force: false }), { once: true });
-  return {
-    info: () => runner.info(),
-    allowFile: (path) => void files.push(path),
-    app: asTrusted(app),
-    closed: runner.closed,
-  };
-}
-
-/** What flags told this process, its children have to hear too. */
-function pullCommand({ config, paths }: LocalOptions): PullCommand {
-  const offline = config.offline.value ? { TUG_OFFLINE: "1" } : {};
-  const authorities = config.caBundle.value === "" ? {} : { TUG_CA_BUNDLE: config.caBundle.value };
-  return {
-    command: [...ownCommand(), "__pull"],
-    env: { ...process.env, MODELS_PATH: paths.models, ...offline, ...authorities },
-  };
-}
-
-/** Modules that only the runner needs. */
-async function loadRunnerModules() {
-  const [
-    { Supervisor: SupervisorClass },
-    { WorkerRecords },
-    { BACKENDS },
-    { RunningRunner },
-    { listen },
-    { physicalCores },
-    { PullJobs: PullJobsClass },
-    { spawnPull },
-  ] = await Promise.all([
-    import("./runtime/supervisor.ts"),
-    import("./runtime/worker-records.ts"),
-    import("./runtime/backends.ts"),
-    import("./server/runner.ts"),
-    import("./server/listen.ts"),
-    import("./runtime/hardware/index.ts"),
-    import("./server/pull-jobs.ts"),
-    import("./server/pull-process.ts"),
-  ]);
-  return {
-    SupervisorClass,
-    WorkerRecords,
-    BACKENDS,
-    RunningRunner,
-    listen,
-    physicalCores,
-    PullJobsClass,
-    spawnPull,
-  };
-}
-
-function asTrusted(app: App): LocalApp {
-  return { fetch: (request) => app.fetch(request, { trusted: true }) };
 }

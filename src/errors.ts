@@ -8,6 +8,8 @@ export const ERROR_CODES = {
   usage: { exit: 2, status: 400 },
   invalid_reference: { exit: 2, status: 400 },
   invalid_request: { exit: 1, status: 400 },
+  /** OpenAI's own word: clients look for it. */
+  context_length_exceeded: { exit: 1, status: 400 },
   invalid_model_file: { exit: 1, status: 422 },
   unauthorized: { exit: 1, status: 401 },
   forbidden: { exit: 1, status: 403 },
@@ -31,6 +33,7 @@ export const ERROR_CODES = {
   worker_failed: { exit: 1, status: 502 },
   install_failed: { exit: 1, status: 503 },
   insufficient_memory: { exit: 1, status: 503 },
+  sandbox_unavailable: { exit: 1, status: 503 },
   shutting_down: { exit: 1, status: 503 },
   runner_unreachable: { exit: 1, status: 503 },
   offline: { exit: 1, status: 503 },

@@ -1,6 +1,7 @@
 /** Bundle and settings to the arguments of llama-server. Pure. */
 import { AppError } from "../../src/errors.ts";
 import type { ArgsInput, EngineCommand, Mode, WorkerSettings } from "../../src/runtime/backend.ts";
+import { CACHE_TYPES } from "./flag-table.ts";
 import { checkFlags } from "./flags.ts";
 
 /**
@@ -9,8 +10,14 @@ import { checkFlags } from "./flags.ts";
  */
 const POOLED_BATCH_TOKENS = 2048;
 
+/** @see llama.cpp src/llama-cparams.h: LLAMA_MAX_SEQ */
+const MAX_SLOTS = 256;
+const ALL_LAYERS = 999;
+const MAX_INT32 = 2 ** 31 - 1;
+
 /**
- * @throws usage for a flag that Tug sets itself, that could read or write files or the network, or that is unknown
+ * @throws usage for a setting out of range; invalid_request for a flag that Tug sets itself, that could write files or
+ *   open the network, or that is unknown, and for a value that a flag does not take
  * @see https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
  */
 export function llamacppArgs(input: ArgsInput): EngineCommand {
@@ -21,18 +28,17 @@ export function llamacppArgs(input: ArgsInput): EngineCommand {
   // A comma would make it two names.
   args.push("--alias", input.alias.replaceAll(",", "_"));
   args.push(...modeArgs(input.mode));
-  if (bundle.chatTemplate !== undefined && input.mode === "completion") {
-    args.push("--chat-template-file", bundle.chatTemplate);
-  }
+  if (input.mode === "completion") args.push(...templateArgs(bundle, flags));
   if (settings.reasoningBudget !== undefined) {
     args.push("--reasoning-budget", String(integer("reasoning budget", settings.reasoningBudget)));
   }
   args.push(...contextArgs(settings.contextTokens ?? bundle.contextTokens));
+  args.push(...memoryArgs(settings));
   args.push(...flags);
-  if (bundle.mmproj !== undefined && input.mode === "completion") {
+  if (bundle.mmproj !== undefined && input.mode === "completion" && !names(flags, "--mmproj -mm")) {
     args.push("--mmproj", bundle.mmproj);
   }
-  args.push(...adapterArgs(bundle.adapters ?? []));
+  args.push(...adapterArgs([...(bundle.adapters ?? []), ...(settings.adapters ?? [])]));
   args.push(...draftArgs(settings));
   return { args, env: environment(input.platform) };
 }
@@ -65,6 +71,55 @@ function modeArgs(mode: Mode): readonly string[] {
   if (mode === "completion") return ["--jinja"];
   const kind = mode === "reranking" ? ["--embeddings", "--reranking"] : ["--embeddings"];
   return [...kind, ...pooled];
+}
+
+/** A template that the flags name stands instead of the packaged one. */
+function templateArgs({ chatTemplate }: ArgsInput["bundle"], flags: readonly string[]): string[] {
+  if (chatTemplate === undefined || names(flags, "--chat-template-file --chat-template")) return [];
+  return ["--chat-template-file", chatTemplate];
+}
+
+function names(flags: readonly string[], candidates: string): boolean {
+  return candidates.split(" ").some((name) => flags.includes(name));
+}
+
+/** What decides how much memory it takes, besides the context. */
+function memoryArgs({
+  parallel,
+  gpuLayers,
+  cacheTypeK,
+  cacheTypeV,
+  promptCacheMiB,
+  contextCheckpoints,
+}: WorkerSettings): readonly string[] {
+  const args: string[] = [];
+  if (parallel !== undefined) {
+    // Without one shared cache each slot gets an equal share of the context.
+    args.push("--parallel", String(within("slots", parallel, [1, MAX_SLOTS])), "--kv-unified");
+  }
+  if (gpuLayers !== undefined) args.push("--n-gpu-layers", String(layers(gpuLayers)));
+  if (cacheTypeK !== undefined) args.push("--cache-type-k", cacheType(cacheTypeK));
+  if (cacheTypeV !== undefined) args.push("--cache-type-v", cacheType(cacheTypeV));
+  if (promptCacheMiB !== undefined) {
+    args.push("--cache-ram", String(within("prompt cache", promptCacheMiB, [0, MAX_INT32])));
+  }
+  if (contextCheckpoints !== undefined) {
+    const count = within("context checkpoints", contextCheckpoints, [0, MAX_INT32]);
+    args.push("--ctx-checkpoints", String(count));
+  }
+  return args;
+}
+
+/** Builds before the word `all` take a number beyond any model's layers for it. */
+function layers(gpuLayers: number): number {
+  return gpuLayers === -1 ? ALL_LAYERS : within("GPU layers", gpuLayers, [0, MAX_INT32]);
+}
+
+function cacheType(type: string): string {
+  if (CACHE_TYPES.of.includes(type)) return type;
+  throw new AppError("invalid_request", `cannot use the cache type \`${type.slice(0, 80)}\``, {
+    hint: `Use one of ${CACHE_TYPES.of.join(", ")}.`,
+  });
 }
 
 /** Without `--ctx-size` the engine takes the model's own maximum, or the largest that fits the device. */
@@ -109,6 +164,11 @@ function environment(platform: NodeJS.Platform): Readonly<Record<string, string>
 function integer(what: string, value: number): number {
   if (Number.isSafeInteger(value)) return value;
   throw invalid(what, value, "Give a whole number.");
+}
+
+function within(what: string, value: number, [min, max]: readonly [number, number]): number {
+  if (Number.isSafeInteger(value) && value >= min && value <= max) return value;
+  throw invalid(what, value, `Give a whole number from ${min} to ${max}.`);
 }
 
 function invalid(what: string, value: number, hint: string): AppError {

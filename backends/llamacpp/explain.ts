@@ -4,6 +4,8 @@ import type { ExitFacts, ExitReason } from "../../src/runtime/backend.ts";
 /** Characters of an engine's own line that are shown: it may quote a whole template or prompt. */
 const QUOTE_LIMIT = 200;
 
+const MIB = 1024 * 1024;
+
 const MEMORY_HINT =
   "Give it a smaller context (`--ctx-size`), a smaller quantization, or unload other models with `tug unload --all`.";
 const REPACKAGE_HINT = "Get the model file again and package it with `tug package`.";
@@ -12,6 +14,7 @@ interface Pattern {
   readonly match: RegExp;
   readonly reason: (found: RegExpMatchArray) => string;
   readonly hint?: string;
+  readonly isOutOfMemory?: true;
 }
 
 /** First match wins: the specific causes come before the general complaints that follow them in the log. */
@@ -20,21 +23,25 @@ const PATTERNS: readonly Pattern[] = [
     match: /cudaMalloc failed: out of memory|CUDA error: out of memory/,
     reason: () => "not enough GPU memory (CUDA)",
     hint: MEMORY_HINT,
+    isOutOfMemory: true,
   },
   {
     match: /ErrorOutOfDeviceMemory/,
     reason: () => "not enough GPU memory (Vulkan)",
     hint: MEMORY_HINT,
+    isOutOfMemory: true,
   },
   {
     match: /hipMalloc failed: out of memory|ROCm error: out of memory/,
     reason: () => "not enough GPU memory (ROCm)",
     hint: MEMORY_HINT,
+    isOutOfMemory: true,
   },
   {
     match: /insufficient memory \(attempted to allocate ([\d.]+) *MB\)/,
     reason: (found) => `not enough memory for a buffer of ${found[1]} MB`,
     hint: MEMORY_HINT,
+    isOutOfMemory: true,
   },
   {
     match: /failed to allocate buffer, size = *([\d.]+) *MiB|unable to allocate (?:\S+ )?buffer/,
@@ -43,8 +50,28 @@ const PATTERNS: readonly Pattern[] = [
         ? "not enough memory"
         : `not enough memory for a buffer of ${found[1]} MiB`,
     hint: MEMORY_HINT,
+    isOutOfMemory: true,
   },
-  { match: /std::bad_alloc/, reason: () => "not enough memory", hint: MEMORY_HINT },
+  {
+    match: /failed to allocate (?:\S+ )?buffer of size (\d+)/,
+    reason: (found) => `not enough memory for a buffer of ${Math.ceil(Number(found[1]) / MIB)} MiB`,
+    hint: MEMORY_HINT,
+    isOutOfMemory: true,
+  },
+  {
+    // The allocator, mmap(2), the loader, and a thread whose stack found no place.
+    match:
+      /std::bad_alloc|failed to allocate buffer for kv cache|Cannot allocate memory|creating backtrace: mmap: 12|failed to map segment from shared object|std::system_error'\s+what\(\): +Resource temporarily unavailable/,
+    reason: () => "not enough memory",
+    hint: MEMORY_HINT,
+    isOutOfMemory: true,
+  },
+  {
+    match:
+      /ErrorDeviceLost|no CUDA-capable device is detected|CUDA driver (?:version is insufficient|initialization failed)|hipErrorNoDevice|GPU is lost|no ROCm-capable device is detected/,
+    reason: () => "the GPU is gone or does not answer",
+    hint: "Check the GPU and its driver; `--gpu-layers 0` runs the model without it.",
+  },
   {
     match: /unknown model architecture: '([^']*)'/,
     reason: (found) => `this llama.cpp does not know the architecture \`${found[1]}\``,
@@ -122,14 +149,18 @@ const PATTERNS: readonly Pattern[] = [
 ];
 
 export function explainExit(facts: ExitFacts): ExitReason {
-  for (const { match, reason, hint } of PATTERNS) {
+  for (const { match, reason, hint, isOutOfMemory } of PATTERNS) {
     const found = match.exec(facts.stderrTail);
-    if (found !== null) return { reason: reason(found), hint };
+    if (found !== null) return { reason: reason(found), hint, isOutOfMemory };
   }
   const ended = howItEnded(facts);
-  if (facts.signal === "SIGKILL") {
-    return { reason: `${ended}, probably by the system for lack of memory`, hint: MEMORY_HINT };
+  if (facts.signal === "SIGKILL" && facts.wasMemoryShort !== false) {
+    const surely = facts.wasMemoryShort === true ? "" : "probably ";
+    const reason = `${ended}, ${surely}by the system for lack of memory`;
+    return { reason, hint: MEMORY_HINT, isOutOfMemory: true };
   }
+  // Somebody else's doing: what it said last has nothing to do with it.
+  if (facts.signal === "SIGKILL" || facts.signal === "SIGTERM") return { reason: ended };
   if (facts.signal === "SIGILL") {
     return {
       reason: `${ended}: this processor lacks an instruction that the engine needs`,

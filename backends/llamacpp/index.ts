@@ -2,7 +2,10 @@
 import type { Backend } from "../../src/runtime/backend.ts";
 import { llamacppArgs } from "./args.ts";
 import { explainExit } from "./explain.ts";
+import { CACHE_TYPES } from "./flag-table.ts";
+import { readFlags } from "./flags.ts";
 import { recipe } from "./install.ts";
+import { llamacppReport } from "./report.ts";
 
 export const llamacpp: Backend = {
   name: "llama.cpp",
@@ -11,5 +14,9 @@ export const llamacpp: Backend = {
   recipe,
   readinessPath: "/health",
   args: llamacppArgs,
+  readFlags,
+  cacheTypes: CACHE_TYPES.of,
   explainExit,
+  report: llamacppReport,
+  metricsPath: "/metrics",
 };

@@ -1,20 +1,28 @@
-/** `bun run bench start|proxy|idle|pull|push|gaps|all`: measures the compiled binary and writes docs/benchmarks.md. */
+/** `bun run bench start|proxy|swap|queue|idle|pull|push|gaps|estimate|sandbox|all`: measures the compiled binary and writes docs/benchmarks.md. */
 import { ensureCompiled } from "../compile/freshness.ts";
+import { benchEstimate } from "./estimate.ts";
 import { benchGaps } from "./gaps.ts";
 import { benchIdle } from "./idle.ts";
 import { benchProxy } from "./proxy.ts";
 import { benchPull } from "./pull.ts";
 import { benchPush } from "./push.ts";
+import { benchQueue } from "./queue.ts";
 import { type BenchResult, publish } from "./report.ts";
+import { benchSandbox } from "./sandbox.ts";
 import { benchStart } from "./start.ts";
+import { benchSwap } from "./swap.ts";
 
 const BENCHMARKS: Readonly<Record<string, () => Promise<BenchResult>>> = {
   start: benchStart,
   proxy: benchProxy,
+  swap: benchSwap,
+  queue: benchQueue,
   idle: benchIdle,
   pull: benchPull,
   push: benchPush,
   gaps: benchGaps,
+  estimate: benchEstimate,
+  sandbox: benchSandbox,
 };
 
 if (import.meta.main) {

@@ -4,7 +4,6 @@
  *
  * By itself: `bun scripts/bench/proxy.ts --proxied URL --direct SOCKET [--model NAME] [--rounds N]`.
  */
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { BenchResult } from "./report.ts";
@@ -172,7 +171,8 @@ async function firstTokenMs(url: string, body: string, way: object): Promise<num
 }
 
 async function workerSocket(directory: string): Promise<string> {
-  const names = (await readdir(directory)).filter((name) => /^worker-.*\.sock$/.test(name));
+  const glob = new Bun.Glob("w*/e.sock");
+  const names = await Array.fromAsync(glob.scan({ cwd: directory, onlyFiles: false }));
   const [only] = names;
   if (only === undefined || names.length > 1)
     throw new Error(`one worker's socket expected in ${directory}, not ${names.length}`);

@@ -44,6 +44,8 @@ export async function benchPull(): Promise<BenchResult> {
 interface Sample {
   readonly tug: Timed;
   readonly curl: Timed;
+  /** What Tug does beside fetching, done with other programs: the digest, and the bytes on the disk. */
+  readonly checked: Timed;
   readonly skopeo: Timed;
 }
 
@@ -79,9 +81,11 @@ async function compare(
     const tug = await fresh(() => pull(`${name}:1`, target));
     const url = `${registry.url}/v2/bench/m${size}/blobs/${digest}`;
     const curl = await fresh(() => timedCommand(["curl", "-fsS", "-o", target, url]));
+    const steps = `curl -fsS -o "$0" "$1" && openssl dgst -sha256 "$0" && sync "$0"`;
+    const checked = await fresh(() => timedCommand(["sh", "-c", steps, target, url]));
     const from = ["copy", "--src-tls-verify=false", `docker://${name}:1`];
     const copied = await fresh(() => timedCommand([skopeo ?? "", ...from, `dir:${target}`]));
-    samples.push({ tug, curl, skopeo: copied });
+    samples.push({ tug, curl, checked, skopeo: copied });
   }
   return samples;
 }
@@ -113,6 +117,7 @@ function pull(name: string, home: string, ...flags: readonly string[]): Promise<
 
 function toResult(samples: readonly Sample[], line: readonly LineSample[]): BenchResult {
   const ofCurl = median(samples.map(({ tug, curl }) => curl.seconds / tug.seconds));
+  const ofChecked = median(samples.map((it) => it.checked.seconds / it.tug.seconds));
   const ofSkopeo = median(samples.map((it) => it.skopeo.seconds / it.tug.seconds));
   const ofOne = median(line.map(({ eight, one }) => one.seconds / eight.seconds));
   const peak = Math.max(...samples.map(({ tug }) => tug.peakBytes));
@@ -130,6 +135,11 @@ function toResult(samples: readonly Sample[], line: readonly LineSample[]): Benc
         "`curl -o`, the same blob, not verified",
         samples.map(({ curl }) => curl),
         times(ofCurl),
+      ),
+      timingRow(
+        "`curl -o`, then `openssl dgst -sha256`, then `sync`",
+        samples.map(({ checked }) => checked),
+        times(ofChecked),
       ),
       timingRow(
         "`skopeo copy` to a directory",

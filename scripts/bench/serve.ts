@@ -15,10 +15,16 @@ export interface BenchRunner extends AsyncDisposable {
 
 const START_TIMEOUT_MS = 30_000;
 
-export async function startServe(): Promise<BenchRunner> {
-  const home = await mkdtemp(join(tmpdir(), "tug-bench-"));
-  const env = { ...process.env, TUG_HOME: home, TUG_PORT: "0" };
-  const child = Bun.spawn([BINARY, "serve"], { env, stdio: ["ignore", "ignore", "inherit"] });
+/** @param options.home one that exists and is kept; else a new one, removed in the end */
+export async function startServe(
+  options: { readonly env?: Readonly<Record<string, string>>; readonly home?: string } = {},
+): Promise<BenchRunner> {
+  const home = options.home ?? (await mkdtemp(join(tmpdir(), "tug-bench-")));
+  const env = { ...process.env, TUG_HOME: home, TUG_PORT: "0", ...options.env };
+  const child = Bun.spawn([BINARY, "serve"], {
+    env,
+    stdio: ["ignore", "ignore", process.env["BENCH_LOG"] === undefined ? "ignore" : "inherit"],
+  });
   const tug = async (args: readonly string[]): Promise<string> => {
     const command = Bun.spawn([BINARY, ...args], { env, stdio: ["ignore", "pipe", "inherit"] });
     const stdout = await command.stdout.text();
@@ -29,7 +35,7 @@ export async function startServe(): Promise<BenchRunner> {
   const dispose = async (): Promise<void> => {
     child.kill("SIGTERM");
     await child.exited;
-    await rm(home, { recursive: true, force: true });
+    if (options.home === undefined) await rm(home, { recursive: true, force: true });
   };
   try {
     const url = await endpointOf(child, tug);

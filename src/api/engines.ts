@@ -1,4 +1,5 @@
 /** Engines, workers and the runner on the wire. */
+import type { SettingMismatch } from "./settings.ts";
 
 /** `GET /engines/ps`: one row a worker. The first names are Docker Model Runner's. */
 export interface WorkerStatus {
@@ -10,8 +11,26 @@ export interface WorkerStatus {
   readonly mode: string;
   readonly state: "starting" | "ready" | "draining";
   readonly loading: boolean;
-  /** Requests in flight. */
+  /** Requests in flight; more than `slots` wait in the engine. */
   readonly in_use: number;
+  /** Requests it serves at once; null if nobody knows. */
+  readonly slots: number | null;
+  /** Tokens that one request may use; null if nobody knows. */
+  readonly context_size: number | null;
+  /** Where its memory is: `cuda:0`, `ram`. */
+  readonly devices: readonly string[];
+  /** Bytes by device that it counts for. */
+  readonly memory_estimate: Readonly<Record<string, number>>;
+  /** Bytes by device that its process holds now; null where nobody measures. */
+  readonly memory_actual: Readonly<Record<string, number>> | null;
+  /** How far the load is; null unless it loads. */
+  readonly progress: WorkerProgress | null;
+  /** What confines it: `bubblewrap`, `limits`, `none`, …; null before its process is started. */
+  readonly sandbox: string | null;
+  /** Never unloaded but when asked to. */
+  readonly pinned: boolean;
+  /** What the engine does otherwise than it was told: each is an error. */
+  readonly mismatches: readonly SettingMismatch[];
   /** RFC 3339, or null while it was never used. */
   readonly last_used: string | null;
   /** Milliseconds until it is unloaded once idle; -1 never. */
@@ -21,15 +40,58 @@ export interface WorkerStatus {
   readonly pid: number | null;
 }
 
-/** `POST /engines/unload`. */
+/** How far a load is. */
+export interface WorkerProgress {
+  /** `installing`, `loading`, … */
+  readonly phase: string;
+  readonly done_bytes: number | null;
+  readonly total_bytes: number | null;
+}
+
+/** `POST /engines/unload`. Idle workers go at once; those that serve are skipped, unless it is said what of them. */
 export interface UnloadRequest {
   readonly all?: boolean;
   readonly backend?: string;
   readonly models?: readonly string[];
+  /** Those that serve take nothing new and finish; answered when they have gone. */
+  readonly wait?: boolean;
+  /** What they serve is cut off. */
+  readonly force?: boolean;
 }
 
 export interface UnloadResult {
+  /** Docker Model Runner's name for the number of workers that went. */
   readonly unloaded_runners: number;
+  readonly skipped: readonly SkippedUnload[];
+}
+
+export interface SkippedUnload {
+  readonly model: string;
+  /** In plain words. */
+  readonly reason: string;
+}
+
+/** `POST /engines/pin`: kept as a stored setting, and applied to workers that are loaded. */
+export interface PinRequest {
+  readonly models: readonly string[];
+  readonly pinned: boolean;
+}
+
+export interface PinResult {
+  readonly models: readonly PinnedModel[];
+}
+
+export interface PinnedModel {
+  readonly model: string;
+  readonly model_id: string;
+  readonly pinned: boolean;
+  /** Whether it is in memory now. */
+  readonly loaded: boolean;
+}
+
+/** `GET /engines/events`: the first event, `snapshot`. Later ones are the runtime's, by their kinds. */
+export interface EventsSnapshot {
+  readonly workers: readonly WorkerStatus[];
 }
 
 /** `POST /engines/load`: NDJSON; installs the engine if need be, loads the model, and answers when it is ready. */
@@ -78,6 +140,17 @@ export interface RunnerInfo {
   /** Leaves when idle this long; null for a runner that a person started. */
   readonly idle_exit_ms: number | null;
   readonly engines: readonly EngineInstallation[];
+  /** How engines are confined. */
+  readonly sandbox?: SandboxInfo | undefined;
+}
+
+export interface SandboxInfo {
+  /** As configured: `auto`, `off`, `require`. */
+  readonly mode: string;
+  /** What holds: `bubblewrap`, `seatbelt`, `limits`, `none`. */
+  readonly name: string;
+  /** Why engines are not isolated though they should be, and what to do. */
+  readonly problem: string | null;
 }
 
 /** `GET /version`. The rest is absent where no runner answers, as in a command's own process. */

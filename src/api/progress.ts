@@ -13,6 +13,10 @@ export interface Progress {
   readonly phase: string;
   readonly done_bytes: number | null;
   readonly total_bytes: number | null;
+  /** While it waits for room: its place in line, from 1. */
+  readonly position?: number | undefined;
+  /** While it waits for room: what is in memory, by name. */
+  readonly waiting_for?: string | undefined;
 }
 
 export interface Warning {

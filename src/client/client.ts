@@ -5,6 +5,8 @@ import type {
   InstallRequest,
   LoadRequest,
   LoadResult,
+  PinRequest,
+  PinResult,
   RunnerInfo,
   VersionInfo,
   UnloadRequest,
@@ -36,11 +38,22 @@ import type {
   TagResult,
   VerifyResult,
 } from "../api/models.ts";
+import type {
+  ConfigureRequest,
+  ConfigureResult,
+  EstimateRequest,
+  EstimateResult,
+  ExplainRequest,
+  ExplainResult,
+  ModeName,
+  StoredSettingsRow,
+} from "../api/settings.ts";
 import { ARCHIVE_SIZE, WARNINGS } from "../api/headers.ts";
 import type { ProgressListener } from "../api/progress.ts";
-import { AppError, fromErrorObject } from "../errors.ts";
+import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import { looksLikeId, parseReference } from "../oci/reference.ts";
+import { toError } from "./response-error.ts";
 import { chatEvents, followProgress } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 
@@ -52,15 +65,21 @@ export interface ProgressOptions extends CallOptions {
   readonly onProgress: ProgressListener;
 }
 
+/** As the route takes it: it says what is wrong with it. */
+export interface LogQuery {
+  readonly follow?: string | undefined;
+  readonly since?: string | undefined;
+  readonly tail?: string | undefined;
+  readonly model?: string | undefined;
+  readonly "no-engines"?: string | undefined;
+}
+
 /** Of models, on its way. */
 export interface Archive {
   /** Of the whole archive: fewer bytes are not all of it. */
   readonly sizeBytes: number;
   readonly chunks: AsyncIterable<Uint8Array>;
 }
-
-/** An error body is small; what exceeds this is cut. Bytes. */
-const MAX_ERROR_BODY = 64 * 1024;
 
 export class Client {
   readonly transport: Transport;
@@ -194,6 +213,10 @@ export class Client {
     return this.#json("POST", "/engines/unload", { ...options, body: request });
   }
 
+  pin(request: PinRequest, options: CallOptions): Promise<PinResult> {
+    return this.#json("POST", "/engines/pin", { ...options, body: request });
+  }
+
   load(request: LoadRequest, options: ProgressOptions): Promise<LoadResult> {
     return this.#follow("/engines/load", request, options);
   }
@@ -214,6 +237,35 @@ export class Client {
     return this.#json("POST", "/engines/uninstall-backend", { ...options, body: request });
   }
 
+  configure(request: ConfigureRequest, options: CallOptions): Promise<ConfigureResult> {
+    return this.#json("POST", "/engines/_configure", { ...options, body: request });
+  }
+
+  /** @param options.model of one model; else of all */
+  listSettings(
+    options: CallOptions & { model?: string | undefined },
+  ): Promise<StoredSettingsRow[]> {
+    const query = options.model === undefined ? "" : `?${toQuery({ model: options.model })}`;
+    return this.#get(`/engines/_configure${query}`, options);
+  }
+
+  /** @param options.model undefined: of all models */
+  resetSettings(
+    options: CallOptions & { model?: string | undefined; mode?: ModeName | undefined },
+  ): Promise<{ reset: number }> {
+    const { model, mode } = options;
+    const query = model === undefined ? toQuery({ all: "true" }) : toQuery({ model, mode });
+    return this.#json("DELETE", `/engines/_configure?${query}`, options);
+  }
+
+  explain(request: ExplainRequest, options: CallOptions): Promise<ExplainResult> {
+    return this.#json("POST", "/engines/explain", { ...options, body: request });
+  }
+
+  estimate(request: EstimateRequest, options: CallOptions): Promise<EstimateResult> {
+    return this.#json("POST", "/engines/estimate", { ...options, body: request });
+  }
+
   version(options: CallOptions): Promise<VersionInfo> {
     return this.#get("/version", options);
   }
@@ -230,11 +282,23 @@ export class Client {
     await this.#send("POST", `/runner/stop?force=${options.force}${whose}`, options);
   }
 
-  async logs(options: CallOptions & { follow: boolean }): Promise<AsyncIterable<Uint8Array>> {
-    const response = await this.#send("GET", `/logs?follow=${options.follow}`, options);
-    return (
-      response.body ?? new ReadableStream<Uint8Array>({ start: (controller) => controller.close() })
-    );
+  /** @param options.onWarning hears why these are not all the lines that one could expect */
+  async logs(
+    query: LogQuery,
+    options: CallOptions & { onWarning: (message: string) => void },
+  ): Promise<AsyncIterable<Uint8Array>> {
+    const response = await this.#send("GET", `/logs?${toQuery({ ...query })}`, options);
+    for (const message of warningsOf(response)) options.onWarning(message);
+    return response.body ?? new Blob().stream();
+  }
+
+  /** Any other call, answered as it comes. @throws what the other side says went wrong */
+  call(
+    method: string,
+    path: string,
+    options: CallOptions & { body?: unknown; headers?: Readonly<Record<string, string>> },
+  ): Promise<Response> {
+    return this.#send(method, path, options);
   }
 
   /** One streamed answer. Stop it by aborting the signal; the engine then stops as well. */
@@ -264,11 +328,7 @@ export class Client {
     return followProgress(response, options.onProgress);
   }
 
-  async #send(
-    method: string,
-    path: string,
-    options: CallOptions & { body?: unknown; archive?: ReadableStream<Uint8Array> },
-  ): Promise<Response> {
+  async #send(method: string, path: string, options: SendOptions): Promise<Response> {
     const init = toRequestInit(method, options);
     const start = performance.now();
     const response = await this.transport.fetch(path, init);
@@ -283,22 +343,25 @@ export class Client {
 
 // --- internal ---
 
-function toRequestInit(
-  method: string,
-  options: CallOptions & { body?: unknown; archive?: ReadableStream<Uint8Array> },
-): RequestInit {
-  const { signal, body, archive } = options;
+interface SendOptions extends CallOptions {
+  readonly body?: unknown;
+  readonly archive?: ReadableStream<Uint8Array>;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+function toRequestInit(method: string, options: SendOptions): RequestInit {
+  const { signal, body, archive, headers: given = {} } = options;
   if (archive !== undefined) {
     const headers = { "content-type": "application/x-tar" };
     // A stream as a body is only sent, never answered meanwhile (https://fetch.spec.whatwg.org, `duplex`).
     return { method, signal, body: archive, headers, duplex: "half" };
   }
-  if (body === undefined) return { method, signal };
+  if (body === undefined) return { method, signal, headers: given };
   return {
     method,
     signal,
     body: JSON.stringify(body),
-    headers: { "content-type": "application/json" },
+    headers: { ...given, "content-type": "application/json" },
   };
 }
 
@@ -317,6 +380,14 @@ function encodeName(name: string): string {
   return full.split("/").map(encodeURIComponent).join("/");
 }
 
+/** For a query; what is undefined is left out. */
+function toQuery(said: Readonly<Record<string, string | undefined>>): string {
+  const given = Object.entries(said).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined,
+  );
+  return new URLSearchParams(given).toString();
+}
+
 function warningsOf({ headers }: Response): string[] {
   try {
     const said: unknown = JSON.parse(decodeURIComponent(headers.get(WARNINGS) ?? "[]"));
@@ -324,43 +395,4 @@ function warningsOf({ headers }: Response): string[] {
   } catch {
     return [];
   }
-}
-
-async function toError(response: Response, target: string): Promise<AppError> {
-  const text = (await response.text()).slice(0, MAX_ERROR_BODY);
-  let described: unknown;
-  try {
-    described = (JSON.parse(text) as { error?: unknown }).error;
-  } catch {
-    // Not ours: a proxy's page, or an engine's plain text.
-  }
-  const known = fromErrorObject(described);
-  if (known !== undefined) return known;
-  const said = (described as { message?: unknown } | undefined)?.message;
-  if (typeof said === "string") return engineError(said, response.status);
-  return new AppError(
-    "internal",
-    `${target} answered ${response.status}: ${text.slice(0, 200) || response.statusText}`,
-  );
-}
-
-/** What an engine itself refuses, in its own words but for what a person can do something about. */
-function engineError(message: string, status: number): AppError {
-  const full = /\((\d+) tokens\) exceeds the available context size \((\d+) tokens\)/.exec(message);
-  if (full !== null) {
-    const [, needed, size] = full;
-    return new AppError(
-      "invalid_request",
-      `the conversation (${needed} tokens) does not fit into the context of ${size} tokens`,
-      {
-        hint: "Load the model with a larger one (`--ctx-size N`, in a chat `/set num_ctx N`), or say less (`/undo`, `/clear`).",
-      },
-    );
-  }
-  if (/image input is not supported/.test(message)) {
-    return new AppError("unsupported_model", "this model cannot read images", {
-      hint: "Package one that can with its projector: `tug package --gguf FILE --mmproj FILE NAME`.",
-    });
-  }
-  return new AppError(status < 500 ? "invalid_request" : "worker_failed", message.slice(0, 500));
 }

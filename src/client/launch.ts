@@ -1,5 +1,5 @@
 /** Starting the runner, once, and making an old one leave. */
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { VersionInfo } from "../api/engines.ts";
 import { AppError } from "../errors.ts";
@@ -15,8 +15,6 @@ const START_TIMEOUT_MS = 30_000;
 const REPLACE_TIMEOUT_MS = 120_000;
 /** How often to look whether the old runner has gone. */
 const POLL_MS = 50;
-/** At start a larger log becomes `runner.log.1`. Bytes. */
-const LOG_LIMIT = 10 * 1024 * 1024;
 /** Variables whose relative paths mean something in the user's directory only. */
 const RELATIVE_PATHS = ["TUG_HOME", "TUG_LLAMA_SERVER", "LLAMA_SERVER_PATH"] as const;
 
@@ -95,7 +93,6 @@ async function askToStop(
 function spawnRunner(options: ConnectOptions): Bun.Subprocess {
   const file = logFile(options);
   mkdirSync(options.paths.logs, { recursive: true, mode: 0o700 });
-  rotate(file);
   const log = openSync(file, "a", 0o600);
   try {
     const child = Bun.spawn([...ownCommand(), "__runner"], {
@@ -127,31 +124,18 @@ function runnerEnvironment({ paths, config }: ConnectOptions): Record<string, st
   return { ...env, ...RUNTIME_SETTINGS };
 }
 
-function rotate(file: string): void {
-  try {
-    if (statSync(file).size > LOG_LIMIT) renameSync(file, `${file}.1`);
-  } catch {
-    // No log yet, or another process has just moved it.
-  }
-}
-
 function startFailure(options: ConnectOptions, exitCode: number): AppError {
-  let last = "";
+  let lines: readonly string[] = [];
   try {
-    last =
-      readFileSync(logFile(options), "utf8")
-        .trimEnd()
-        .split("\n")
-        .at(-1)
-        ?.replace(/^error: /, "") ?? "";
+    lines = readFileSync(logFile(options), "utf8").trimEnd().split("\n").slice(-2);
   } catch {
     // The exit code has to do.
   }
+  const hint = lines.at(-1)?.startsWith("hint: ") === true ? lines.at(-1) : undefined;
+  const reason = lines.at(hint === undefined ? -1 : -2)?.replace(/^error: /, "");
   return new AppError(
     "runner_unreachable",
-    `cannot start the runner: ${last || `it left with ${exitCode}`}`,
-    {
-      hint: `See \`${logFile(options)}\`.`,
-    },
+    `cannot start the runner: ${reason || `it left with ${exitCode}`}`,
+    { hint: hint?.replace("hint: ", "") ?? `See \`${logFile(options)}\`.` },
   );
 }

@@ -64,6 +64,33 @@ export async function* chatEvents(response: Response): AsyncIterable<ChatEvent> 
   });
 }
 
+/** The `data` of each Server-Sent Event. */
+export async function* eventData(response: Response): AsyncIterable<string> {
+  const { createParser } = await import("eventsource-parser");
+  const ready: string[] = [];
+  const parser = createParser({ onEvent: ({ data }) => void ready.push(data) });
+  const decoder = new TextDecoder();
+  for await (const bytes of response.body ?? []) {
+    parser.feed(decoder.decode(bytes, { stream: true }));
+    yield* ready.splice(0);
+  }
+}
+
+/** Each line of a body that is not empty. @throws internal (one is too long) */
+export async function* lines(response: Response): AsyncIterable<string> {
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const bytes of response.body ?? []) {
+    rest += decoder.decode(bytes, { stream: true });
+    const parts = rest.split("\n");
+    rest = parts.pop() ?? "";
+    yield* parts.filter((line) => line.trim() !== "");
+    if (rest.length > MAX_LINE_LENGTH)
+      throw new AppError("internal", "the runner sent a line that is too long");
+  }
+  if (rest.trim() !== "") yield rest;
+}
+
 // --- internal ---
 
 type Done = ChatEvent & { kind: "done" };
@@ -82,18 +109,6 @@ interface Chunk {
   readonly usage?: Usage | null;
   readonly timings?: Timings | null;
   readonly error?: { readonly message?: string };
-}
-
-/** The `data` of each event. */
-async function* eventData(response: Response): AsyncIterable<string> {
-  const { createParser } = await import("eventsource-parser");
-  const ready: string[] = [];
-  const parser = createParser({ onEvent: ({ data }) => void ready.push(data) });
-  const decoder = new TextDecoder();
-  for await (const bytes of response.body ?? []) {
-    parser.feed(decoder.decode(bytes, { stream: true }));
-    yield* ready.splice(0);
-  }
 }
 
 function parseChunk(data: string): Chunk {
@@ -119,18 +134,4 @@ function* wholeCompletion(body: Chunk): Iterable<ChatEvent> {
     usage: body.usage ?? null,
     timings: body.timings ?? null,
   };
-}
-
-async function* lines(response: Response): AsyncIterable<string> {
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const bytes of response.body ?? []) {
-    rest += decoder.decode(bytes, { stream: true });
-    const parts = rest.split("\n");
-    rest = parts.pop() ?? "";
-    yield* parts.filter((line) => line.trim() !== "");
-    if (rest.length > MAX_LINE_LENGTH)
-      throw new AppError("internal", "the runner sent a line that is too long");
-  }
-  if (rest.trim() !== "") yield rest;
 }

@@ -3,6 +3,7 @@ import { connect } from "../client/connect.ts";
 import { type AppError, toAppError, toErrorObject } from "../errors.ts";
 import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
+import { stripControls } from "../terminal/style.ts";
 import { JSON_FLAG, defineCommand } from "./command.ts";
 
 export const command = defineCommand({
@@ -22,7 +23,9 @@ export const command = defineCommand({
     const failures: AppError[] = [];
     for (const model of args.models) {
       try {
-        const removed = await client.remove(model, { signal, force: args.force === true });
+        const removed = await patiently(model, () =>
+          client.remove(model, { signal, force: args.force === true }),
+        );
         events.push(...removed);
         if (args.json !== true) await print(removed.map(renderEvent).join(""));
       } catch (thrown) {
@@ -43,6 +46,20 @@ export const command = defineCommand({
 });
 
 // --- internal ---
+
+/** Removing takes milliseconds, unless somebody is being answered. */
+const PATIENCE_MS = 1000;
+
+/** Says what it waits for, if it has to. */
+async function patiently<T>(model: string, work: () => Promise<T>): Promise<T> {
+  const note = `waiting for what ${stripControls(model)} is answering, up to a minute\n`;
+  const timer = setTimeout(() => process.stderr.write(note), PATIENCE_MS);
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 function renderEvent(event: RemoveEvent): string {
   return "Untagged" in event ? `Untagged: ${event.Untagged}\n` : `Deleted: ${event.Deleted}\n`;

@@ -7,9 +7,9 @@ import { type ChatSettings, type Session, createSession, toRequest } from "../ch
 import { parseDuration } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { printJson } from "../terminal/json.ts";
-import { createProgress } from "../terminal/progress.ts";
 import { type ArgumentValues, type CommandContext, JSON_FLAG, defineCommand } from "./command.ts";
 import { ensureModel } from "./ensure-model.ts";
+import { loadModel } from "./load-model.ts";
 import { parseContext } from "./package.ts";
 import { readPipedInput } from "./piped-input.ts";
 
@@ -187,20 +187,6 @@ function requirePrompt(text: string | undefined): string {
     "there is no prompt, and stdin is neither a terminal nor does it hold one",
     { hint: "Write the prompt behind the model's name, or pipe it in." },
   );
-}
-
-/** Shows on stderr what there is to wait for: an engine's download, then the load. */
-async function loadModel(
-  client: Client,
-  load: LoadRequest,
-  options: { signal: AbortSignal; quiet: boolean },
-): Promise<void> {
-  using progress = createProgress({
-    quiet: options.quiet || !process.stderr.isTTY,
-    transient: true,
-  });
-  await client.load(load, { signal: options.signal, onProgress: progress.listener });
-  progress.finish();
 }
 
 async function answer(

@@ -2,12 +2,12 @@ import { isAbsolute, resolve } from "node:path";
 import { Client } from "../client/client.ts";
 import { inProcessTransport } from "../client/transport.ts";
 import type { Runner } from "../daemon.ts";
-import { createProgress } from "../terminal/progress.ts";
+import { createProgress, type ProgressUpdate } from "../terminal/progress.ts";
 import { runnerSocket } from "../client/connect.ts";
 import { logFile } from "../client/launch.ts";
 import { ensureRuntimeSettings } from "../client/own-command.ts";
 import { type Config, parsePort } from "../config.ts";
-import { AppError } from "../errors.ts";
+import { AppError, toAppError } from "../errors.ts";
 import { configureLog, log } from "../log.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { toModelName } from "./run.ts";
@@ -34,32 +34,22 @@ export const command = defineCommand({
       valueHint: "PATH-or-REF",
       description: "Load this model straight away",
     },
+    "log-format": {
+      type: "string",
+      valueHint: "FORMAT",
+      options: ["text", "json"],
+      description: "How log lines are written: text, or json for an object a line",
+    },
   },
-  details: "Runs until Ctrl-C or SIGTERM, and then stops its engines. Log lines go to stderr.",
-  async run({ args, config, paths, signal }) {
+  details:
+    "Runs until Ctrl-C or SIGTERM, and then stops its engines. Log lines go to stderr; with --log-format json nothing else does.",
+  async run({ args, config: given, paths, signal }) {
     ensureRuntimeSettings();
-    configureLog({ level: config.logLevel.value, timestamps: !process.stderr.isTTY });
-    const { startRunner } = await import("../daemon.ts");
-    const runner = await startRunner({
-      config,
-      paths,
-      hostname: parseHostname(args.host, config.apiKey.value !== ""),
-      port: args.port === undefined ? config.port.value : parsePort(args.port),
-      socket: args.socket === undefined ? runnerSocket(config, paths) : resolve(args.socket),
-      idleExitMs: null,
-      signal,
-    });
-    if (runner === undefined) {
-      throw new AppError("conflict", "a runner is running already", {
-        hint: "Use it, or stop it with `tug stop-runner`; another TUG_HOME has a runner of its own.",
-      });
-    }
-    const { endpoint, endpoint_problem: problem, socket } = await runner.info();
-    process.stderr.write(
-      `Listening on ${endpoint ?? `no port (${problem ?? "unknown reason"})`} and ${socket ?? "no socket"}\n`,
-    );
-    if (args.model !== undefined) await preload(runner, args.model, signal);
-    await runner.closed;
+    const config = withLogFormat(given, args["log-format"]);
+    const format = config.logFormat.value;
+    configureLog({ level: config.logLevel.value, timestamps: !process.stderr.isTTY, format });
+    if (format === "text") return serve({ args, config, paths, signal });
+    return reportAsLog(() => serve({ args, config, paths, signal }));
   },
 });
 
@@ -67,7 +57,8 @@ export const command = defineCommand({
 export const backgroundCommand: Command = {
   args: {},
   async run({ config, paths, signal }: { config: Config } & Parameters<Command["run"]>[0]) {
-    configureLog({ level: config.logLevel.value, timestamps: true });
+    const [level, format] = [config.logLevel.value, config.logFormat.value];
+    configureLog({ level, format, timestamps: true, file: logFile({ paths }) });
     const { startRunner } = await import("../daemon.ts");
     const runner = await startRunner({
       config,
@@ -88,16 +79,77 @@ export const backgroundCommand: Command = {
 
 // --- internal ---
 
+interface ServeContext extends Omit<Parameters<Command["run"]>[0], "args"> {
+  readonly args: Readonly<Record<"host" | "port" | "socket" | "model", string | undefined>>;
+}
+
+async function serve({ args, config, paths, signal }: ServeContext): Promise<void> {
+  const { startRunner } = await import("../daemon.ts");
+  const runner = await startRunner({
+    config,
+    paths,
+    hostname: parseHostname(args.host, config.apiKey.value !== ""),
+    port: args.port === undefined ? config.port.value : parsePort(args.port),
+    socket: args.socket === undefined ? runnerSocket(config, paths) : resolve(args.socket),
+    idleExitMs: null,
+    signal,
+  });
+  if (runner === undefined) {
+    throw new AppError("conflict", "a runner is running already", {
+      hint: "Use it, or stop it with `tug stop-runner`; another TUG_HOME has a runner of its own.",
+    });
+  }
+  // The log has it already; its reader wants nothing else.
+  const isLog = config.logFormat.value === "json";
+  const { endpoint, endpoint_problem: problem, socket } = await runner.info();
+  if (isLog && problem !== null) log.warn(`runner: port not listened on reason=${problem}`);
+  if (!isLog) {
+    const port = endpoint ?? `no port (${problem ?? "unknown reason"})`;
+    process.stderr.write(`Listening on ${port} and ${socket ?? "no socket"}\n`);
+  }
+  if (args.model !== undefined) await preload(runner, args.model, { isLog, signal });
+  await runner.closed;
+}
+
+/** A flag wins over what the environment and the file say. */
+function withLogFormat(config: Config, given: string | undefined): Config {
+  if (given === undefined) return config;
+  const value = given === "json" ? "json" : "text";
+  return { ...config, logFormat: { value, source: "--log-format" } };
+}
+
+/** @returns the exit code */
+async function reportAsLog(work: () => Promise<void>): Promise<number> {
+  try {
+    await work();
+    return 0;
+  } catch (thrown) {
+    const { code, exitCode, hint, message } = toAppError(thrown);
+    const advice = hint === undefined ? "" : ` hint=${JSON.stringify(hint)}`;
+    if (code !== "cancelled") log.error(`runner: failed code=${code}${advice} reason=${message}`);
+    return exitCode;
+  }
+}
+
 /** A file may then be used by every client, under the path that is printed. */
-async function preload(runner: Runner, typed: string, signal: AbortSignal): Promise<void> {
+async function preload(
+  runner: Runner,
+  typed: string,
+  { isLog, signal }: { isLog: boolean; signal: AbortSignal },
+): Promise<void> {
   const model = toModelName(typed, false);
   if (model !== typed || isAbsolute(typed)) runner.allowFile(model);
   const client = new Client(inProcessTransport(runner.app));
-  using progress = createProgress();
+  using progress = createProgress({ quiet: isLog });
+  const onProgress = isLog ? logWarning : progress.listener;
   // For ever: it was asked for by name.
-  await client.load({ model, keep_alive: -1 }, { signal, onProgress: progress.listener });
+  await client.load({ model, keep_alive: -1 }, { signal, onProgress });
   progress.finish();
-  process.stderr.write(`Serving ${model}\n`);
+  if (!isLog) process.stderr.write(`Serving ${model}\n`);
+}
+
+function logWarning(event: ProgressUpdate): void {
+  if (event.type === "warning") log.warn(`runner: warned while loading reason=${event.message}`);
 }
 
 /** Beyond loopback anyone who reaches the port could use, remove and read everything: a key is the least. */

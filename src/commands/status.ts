@@ -40,7 +40,18 @@ function toStatus(
     ...fallback,
   };
   const running = info !== undefined;
-  return { running, endpoint, endpoint_problem, socket, version, pid, started_at, engines };
+  const sandbox = info?.sandbox ?? null;
+  return {
+    running,
+    endpoint,
+    endpoint_problem,
+    socket,
+    version,
+    pid,
+    started_at,
+    engines,
+    sandbox,
+  };
 }
 
 async function renderStatus(
@@ -62,5 +73,11 @@ async function renderStatus(
   if (info === undefined)
     return `The runner is not running. It starts by itself with \`tug run\`.\n\n${table}`;
   const endpoint = info.endpoint ?? `none: ${info.endpoint_problem ?? "not listening on TCP"}`;
-  return `The runner is running (version ${info.version}, pid ${info.pid}).\nEndpoint: ${endpoint}\nSocket:   ${info.socket ?? "none"}\n\n${table}`;
+  return `The runner is running (version ${info.version}, pid ${info.pid}).\nEndpoint: ${endpoint}\nSocket:   ${info.socket ?? "none"}\n${renderSandbox(info)}\n${table}`;
+}
+
+function renderSandbox({ sandbox }: RunnerInfo): string {
+  if (sandbox === undefined) return "";
+  const problem = sandbox.problem === null ? "" : `: ${sandbox.problem}`;
+  return `Sandbox:  ${sandbox.name}${problem}\n`;
 }

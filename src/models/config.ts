@@ -16,6 +16,8 @@ const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 
 export interface ConfigFacts {
   readonly config: ModelConfig;
+  /** The context it was packaged with, in tokens; -1 is the model's own maximum; null if nobody said one. */
+  readonly packagedContext: number | null;
   /** Unix seconds; 0 if nothing says. */
   readonly created: number;
   readonly layers: readonly ModelLayer[];
@@ -51,6 +53,7 @@ export function toConfigFacts(bytes: Uint8Array, manifest: Manifest): ConfigFact
       context_size: toContext(config, gguf, architecture),
       gguf,
     },
+    packagedContext: contextOf(config["context_size"]),
     layers,
     created: toUnixSeconds(
       descriptor["created"] ?? descriptor["createdAt"] ?? manifest.annotations?.[CREATED],
@@ -110,10 +113,12 @@ function toContext(
     gguf?.[`${architecture}.context_length`] ??
     gguf?.["llama.context_length"] ??
     toTextMap(config["safetensors"])?.["context_length"];
-  const tokens = [config["context_size"], Number(trained ?? Number.NaN)].find(
-    (value) => Number.isSafeInteger(value) && ((value as number) > 0 || value === -1),
-  );
-  return (tokens as number | undefined) ?? null;
+  return contextOf(config["context_size"]) ?? contextOf(Number(trained ?? Number.NaN));
+}
+
+function contextOf(value: unknown): number | null {
+  const isContext = Number.isSafeInteger(value) && ((value as number) > 0 || value === -1);
+  return isContext ? (value as number) : null;
 }
 
 function toTextMap(value: unknown): Record<string, string> | null {

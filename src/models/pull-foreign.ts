@@ -38,9 +38,20 @@ export async function pullForeign(context: PullContext, name: string): Promise<P
   return receivePlan(context, await foreign.plan());
 }
 
+/** The files of such a model, without pulling it. @returns undefined if the name is none of these sources' */
+export async function planForeign(
+  context: Pick<PullContext, "remotes" | "signal">,
+  name: string,
+): Promise<SourcePlan | undefined> {
+  return findForeign(context, name)?.plan();
+}
+
 // --- internal ---
 
-function findForeign({ remotes, signal }: PullContext, name: string): Foreign | undefined {
+function findForeign(
+  { remotes, signal }: Pick<PullContext, "remotes" | "signal">,
+  name: string,
+): Foreign | undefined {
   const { http, registry } = remotes;
   const hubName = parseHuggingFaceName(name);
   if (hubName !== undefined) {

@@ -1,13 +1,15 @@
 /** From a name to something an engine can open. */
 import { realpath, stat } from "node:fs/promises";
-import { dirname, isAbsolute, resolve } from "node:path";
+import { basename, dirname, isAbsolute, resolve } from "node:path";
 import { AppError } from "../errors.ts";
 import { digestOf } from "../oci/digest.ts";
 import { encodeCanonical } from "../oci/manifest.ts";
-import { isWeightArchive } from "../oci/media-types.ts";
+import { isAdapter, isArchive, isProjector, isWeightArchive } from "../oci/media-types.ts";
 import { readDefaults } from "../oci/model-defaults.ts";
+import type { ModelLayer } from "../oci/model-layers.ts";
 import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
-import { readGgufFacts, splitNames } from "../store/gguf.ts";
+import { readGgufFacts, readGgufShape, splitNames } from "../store/gguf.ts";
+import type { ModelShape } from "../store/model-shape.ts";
 import { toReadError } from "../store/read-error.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { ensureBuiltin, isBuiltin } from "./builtin.ts";
@@ -56,6 +58,11 @@ async function toRunnableFile(path: string): Promise<RunnableModel> {
     name: path,
     format: "gguf",
     weightBytes: files.reduce((sum, { size }) => sum + size, 0),
+    readShape: (signal) =>
+      readGgufShape(
+        files.map((file) => ({ location: file.path, name: basename(file.path) })),
+        { signal },
+      ),
     openBundle: (signal) => openFile(path, signal),
   };
 }
@@ -75,8 +82,9 @@ async function statFile(
 }
 
 async function openFile(path: string, signal: AbortSignal): Promise<Bundle & AsyncDisposable> {
-  const { files, isProjector } = await readGgufFacts(path, { signal });
-  if (isProjector) {
+  const facts = await readGgufFacts(path, { signal });
+  const { files } = facts;
+  if (facts.isProjector) {
     throw new AppError("unsupported_model", `cannot run \`${path}\`: it is a projector`, {
       hint: "Run the model that it belongs to.",
     });
@@ -131,8 +139,44 @@ async function toRunnableModel(
     // Packed ones are counted as they are packed: what they unpack to is known when they are opened.
     weightBytes,
     defaults: readDefaults(model.manifest),
+    contextTokens: facts.packagedContext ?? undefined,
+    ...sideBytes(facts.layers),
+    ...(format === "gguf" && known === "gguf" && !weights.some(isArchived)
+      ? { readShape: (during: AbortSignal) => readStoredShape(store, weights, during) }
+      : {}),
     openBundle,
   };
+}
+
+/** What is loaded beside the weights. */
+function sideBytes(
+  layers: readonly ModelLayer[],
+): Pick<RunnableModel, "projectorBytes" | "adapterBytes"> {
+  return {
+    projectorBytes: sumOf(layers.filter(({ mediaType, path }) => isProjector(mediaType, path))),
+    adapterBytes: sumOf(layers.filter(({ mediaType }) => isAdapter(mediaType))),
+  };
+}
+
+function sumOf(layers: readonly ModelLayer[]): number {
+  return layers.reduce((bytes, { size }) => bytes + size, 0);
+}
+
+function isArchived({ mediaType }: ModelLayer): boolean {
+  return isArchive(mediaType);
+}
+
+/** Blobs have no names of their own: messages get those that the layers carry. */
+function readStoredShape(
+  store: Store,
+  weights: readonly ModelLayer[],
+  signal: AbortSignal,
+): Promise<ModelShape> {
+  const files = weights.map(({ digest, path }) => ({
+    location: store.blobPath(digest),
+    name: basename(path ?? digest),
+  }));
+  return readGgufShape(files, { signal });
 }
 
 /** Nothing says what is in the archives: they are unpacked now, once, instead of when the engine starts. */

@@ -4,6 +4,7 @@
  * Values and interfaces only: nothing here does I/O.
  */
 
+import type { ModelSettings } from "../api/settings.ts";
 import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
 
 export type { Bundle, ModelFormat, RunnableModel };
@@ -17,10 +18,33 @@ export interface WorkerSettings {
   readonly contextTokens?: number | undefined;
   /** llama.cpp `--reasoning-budget`: -1 unlimited, 0 none. */
   readonly reasoningBudget?: number | undefined;
+  /** Layers on the GPU; -1 all; undefined leaves it to the engine. */
+  readonly gpuLayers?: number | undefined;
+  /** Requests served at once; undefined leaves it to the engine. */
+  readonly parallel?: number | undefined;
+  /** Such as `f16`, `q8_0`, `q4_0`; undefined leaves it to the engine. */
+  readonly cacheTypeK?: string | undefined;
+  readonly cacheTypeV?: string | undefined;
+  /** Main memory that prompts of former conversations may be kept in, in MiB; undefined leaves it to the engine. */
+  readonly promptCacheMiB?: number | undefined;
+  /** States of a conversation that may be kept a slot, to go back to; undefined leaves it to the engine. */
+  readonly contextCheckpoints?: number | undefined;
+  /** LoRA adapters besides those of the bundle; absolute paths. */
+  readonly adapters?: readonly string[] | undefined;
+  /** The devices it may use, by `DeviceId`; undefined leaves it to the engine. */
+  readonly devices?: readonly string[] | undefined;
   /** Extra engine flags, verbatim, already split into words. */
   readonly runtimeFlags: readonly string[];
+  /** Files that the flags name: the engine must be able to read them. Absolute paths. */
+  readonly files?: readonly string[] | undefined;
   readonly draft?: DraftSettings | undefined;
 }
+
+/** What a running engine says of itself, by the names of settings: `context_size`, `parallel`, `model_path`, … */
+export type EngineReport = Readonly<Record<string, unknown>>;
+
+/** Asks a running engine: a path, such as `/props`, gives the answer's JSON. Bounded; throws if it is not 200. */
+export type AskEngine = (path: string) => Promise<unknown>;
 
 /** Speculative decoding. */
 export interface DraftSettings {
@@ -65,16 +89,38 @@ export interface EngineCommand {
   readonly env: Readonly<Record<string, string>>;
 }
 
+export interface FlagOptions {
+  /** Whether who set them may name files of this machine. */
+  readonly allowPaths: boolean;
+}
+
+export interface ReadFlags {
+  /** What is left for the engine, a word each. */
+  readonly flags: readonly string[];
+  /** What the others said. */
+  readonly settings: ModelSettings;
+  /** The mode that they chose. */
+  readonly mode?: Mode | undefined;
+  /** Absolute paths of the files that the flags left name. */
+  readonly files: readonly string[];
+  /** They stretch the context beyond what the model was trained for. */
+  readonly stretchesContext: boolean;
+}
+
 export interface ExitFacts {
   readonly exitCode: number | null;
   readonly signal: string | null;
   /** The end of stderr, at most 64 KiB. */
   readonly stderrTail: string;
+  /** Whether the system ended processes for lack of memory during its life; undefined where it does not tell. */
+  readonly wasMemoryShort?: boolean | undefined;
 }
 
 /** One sentence for people, made of an engine's log. */
 export interface ExitReason {
   readonly reason: string;
+  /** It ran out of memory: with more room it may run. */
+  readonly isOutOfMemory?: boolean | undefined;
   readonly hint?: string | undefined;
 }
 
@@ -136,6 +182,20 @@ export interface Backend {
   readonly readinessPath: string;
   /** Pure. Throws `usage` for a setting the engine cannot honour. */
   args(input: ArgsInput): EngineCommand;
+  /**
+   * Pure. Judges runtime flags before anything is loaded, and takes out those that only say a setting in other words.
+   * Absent for an engine that takes no flags.
+   *
+   * @throws invalid_request for a flag that is not allowed or a value it does not take; forbidden for a path without
+   *   `allowPaths`
+   */
+  readFlags?(flags: readonly string[], options: FlagOptions): ReadFlags;
   /** Pure. Turns an exit before or after readiness into a sentence. */
   explainExit(facts: ExitFacts): ExitReason;
+  /** Which of the settings hold, read back from the running engine. Absent for an engine that does not tell. */
+  report?(ask: AskEngine): Promise<EngineReport>;
+  /** Types that keys and values of the cache may have; absent where none can be chosen. */
+  readonly cacheTypes?: readonly string[] | undefined;
+  /** Path of the engine's own metrics in Prometheus's text format. Absent for an engine without. */
+  readonly metricsPath?: string | undefined;
 }

@@ -1,5 +1,8 @@
 /** A caller's hold on a worker. */
 import type { AppError } from "../errors.ts";
+import type { EngineReport } from "./backend.ts";
+import type { WorkerPlan } from "./planner.ts";
+import type { SilenceWatch } from "./silence.ts";
 
 /** While it is held the worker is not unloaded. Release it when the answer has ended, however it ended. */
 export interface Lease extends Disposable {
@@ -9,23 +12,61 @@ export interface Lease extends Disposable {
   readonly modelId: string;
   readonly modelName: string;
   readonly workerId: number;
+  /** Of this request; what shapes the process it has in common with the worker's. */
+  readonly plan: WorkerPlan;
+  /** What the engine said of itself when it was ready; undefined if it tells nothing. */
+  readonly report: EngineReport | undefined;
+  /** False as soon as its process is known to have ended. */
+  readonly isAlive: boolean;
   /**
    * Why the engine died, for a caller whose connection to it broke; undefined if it is alive. Waits up to a second,
-   * because a broken connection is seen before the exit.
+   * because a broken connection is seen before the exit. An engine that lives and cannot be reached any more is ended.
    */
   failure(): Promise<AppError | undefined>;
+  /**
+   * Begins to watch an answer for silence: an engine that says nothing for a minute and does not answer a question
+   * after its health either is ended, and `failure` says so. It ends with the lease at the latest.
+   */
+  watch(): SilenceWatch;
 }
 
-export type LeaseFacts = Omit<Lease, typeof Symbol.dispose>;
+export interface LeaseFacts {
+  readonly socket: string;
+  readonly plan: WorkerPlan;
+  readonly modelName: string;
+  readonly workerId: number;
+  readonly report: EngineReport | undefined;
+  isAlive(): boolean;
+  failure(): Promise<AppError | undefined>;
+  watch(): SilenceWatch;
+}
 
 /** @param release called once, however often the lease is disposed */
 export function createLease(facts: LeaseFacts, release: () => void): Lease {
   let isHeld = true;
+  let watching: SilenceWatch | undefined;
+  const { plan } = facts;
   return {
-    ...facts,
+    socket: facts.socket,
+    backend: plan.backend,
+    modelId: plan.model.id,
+    modelName: facts.modelName,
+    workerId: facts.workerId,
+    plan,
+    report: facts.report,
+    get isAlive() {
+      return facts.isAlive();
+    },
+    failure: () => facts.failure(),
+    watch() {
+      watching?.[Symbol.dispose]();
+      watching = facts.watch();
+      return watching;
+    },
     [Symbol.dispose]() {
       if (!isHeld) return;
       isHeld = false;
+      watching?.[Symbol.dispose]();
       release();
     },
   };

@@ -6,7 +6,9 @@
  */
 import { log } from "../log.ts";
 import type { ExitFacts } from "./backend.ts";
+import { countOomKills } from "./oom-kills.ts";
 import { RingBuffer } from "./ring-buffer.ts";
+import type { Sandbox } from "./sandbox/sandbox.ts";
 
 /** Holds the reason of most failures and some context; attached to every failed worker. */
 const STDERR_TAIL_BYTES = 64 * 1024;
@@ -40,6 +42,8 @@ export interface SpawnOptions {
   onOutput(chunk: Uint8Array): Promise<void>;
   /** From SIGTERM to SIGKILL. */
   readonly graceMs?: number;
+  /** What the command is wrapped in, which may have to pass on that it is to end. */
+  readonly sandbox?: Pick<Sandbox, "askToEnd"> | undefined;
 }
 
 export type Spawn = (options: SpawnOptions) => EngineProcess;
@@ -50,11 +54,14 @@ export interface EngineProcess {
   readonly exited: Promise<ExitFacts>;
   /** Ends the group: politely, then by force. Idempotent; resolves when it has gone, or cannot be ended. */
   terminate(): Promise<void>;
+  /** Ends the group by force, at once: for a process that does not listen. */
+  kill(): void;
 }
 
 export function spawnEngine(options: SpawnOptions): EngineProcess {
   const isWindows = process.platform === "win32";
   const lifeline = isWindows ? [] : ["/bin/sh", "-c", LIFELINE, "engine"];
+  const oomKills = countOomKills();
   const child = Bun.spawn([...lifeline, ...options.command], {
     cwd: options.directory,
     env: { ...engineEnvironment(process.env), ...options.env },
@@ -80,6 +87,7 @@ export function spawnEngine(options: SpawnOptions): EngineProcess {
       exitCode: child.exitCode,
       signal: child.signalCode?.toString() ?? null,
       stderrTail: tail.text(),
+      wasMemoryShort: oomKills === undefined ? undefined : oomKills !== countOomKills(),
     };
   })();
   let termination: Promise<void> | undefined;
@@ -87,7 +95,9 @@ export function spawnEngine(options: SpawnOptions): EngineProcess {
   return {
     pid: child.pid,
     exited,
-    terminate: () => (termination ??= terminate(child.pid, exited, graceMs)),
+    terminate: () =>
+      (termination ??= terminate({ pid: child.pid, exited, graceMs, sandbox: options.sandbox })),
+    kill: () => void signalGroup(child.pid, "SIGKILL"),
   };
 }
 
@@ -98,8 +108,8 @@ export function engineEnvironment(
   return Object.fromEntries(Object.entries(env).filter(([name]) => !PRIVATE_VARIABLE.test(name)));
 }
 
-/** Kills the group that a process leads. True if there was one. */
-export function signalGroup(pid: number, signal: "SIGTERM" | "SIGKILL"): boolean {
+/** Signals the group that a process leads. True if there was one. On Windows every signal ends the tree. */
+export function signalGroup(pid: number, signal: "SIGTERM" | "SIGKILL" | "SIGCONT"): boolean {
   if (process.platform === "win32") {
     return Bun.spawnSync(["taskkill", "/PID", String(pid), "/T", "/F"]).success;
   }
@@ -147,8 +157,19 @@ function drain(
   };
 }
 
-async function terminate(pid: number, exited: Promise<unknown>, graceMs: number): Promise<void> {
-  signalGroup(pid, "SIGTERM");
+interface Termination {
+  readonly pid: number;
+  readonly exited: Promise<unknown>;
+  readonly graceMs: number;
+  readonly sandbox: SpawnOptions["sandbox"];
+}
+
+async function terminate({ pid, exited, graceMs, sandbox }: Termination): Promise<void> {
+  // A sandbox that goes first would take the engine with it.
+  const isAsked = sandbox?.askToEnd?.(pid) ?? false;
+  if (!isAsked) signalGroup(pid, "SIGTERM");
+  // A process that was stopped hears it when it goes on.
+  if (process.platform !== "win32") signalGroup(pid, "SIGCONT");
   if (await settlesWithin(exited, graceMs)) return;
   log.warn(`runtime: engine ignored SIGTERM, killed pid=${pid} after_ms=${graceMs}`);
   signalGroup(pid, "SIGKILL");

@@ -1,5 +1,6 @@
 /** Waits until an engine can serve. It may take as long as it likes, as long as something happens. */
-import { setTimeout as sleep } from "node:timers/promises";
+import { pause } from "../pause.ts";
+import { probeEngine } from "./engine-ask.ts";
 
 export interface ReadinessOptions {
   readonly socket: string;
@@ -27,39 +28,19 @@ export async function waitUntilReady(options: ReadinessOptions): Promise<Readine
   const ended = new AbortController();
   void options.exited.then(() => ended.abort());
   const signal = AbortSignal.any([options.signal, ended.signal]);
-  let answer = "";
+  const timeoutMs = Math.min(PROBE_TIMEOUT_MS, options.stallMs);
+  let answer: number | undefined;
   let progressMs = performance.now();
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 1.5, MAX_PAUSE_MS)) {
-    const next = await probe(options.socket, options.path, signal);
+    const next = await probeEngine(options.socket, options.path, { timeoutMs, signal });
     options.signal.throwIfAborted();
     if (ended.signal.aborted) return "exited";
-    if (next === "200") return "ready";
+    if (next === 200) return "ready";
     if (next !== answer) progressMs = performance.now();
     answer = next;
     const silentMs = performance.now() - Math.max(progressMs, options.lastOutputMs());
     if (silentMs >= options.stallMs) return "stalled";
     // Ends early when the process does, or when nobody wants it any more.
-    await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
-  }
-}
-
-// --- internal ---
-
-/** The status as text, or "none". */
-async function probe(socket: string, path: string, signal: AbortSignal): Promise<string> {
-  const timeout = new AbortController();
-  const timer = setTimeout(() => timeout.abort(), PROBE_TIMEOUT_MS);
-  try {
-    const response = await fetch(`http://engine${path}`, {
-      unix: socket,
-      keepalive: false,
-      signal: AbortSignal.any([signal, timeout.signal]),
-    });
-    await response.body?.cancel();
-    return String(response.status);
-  } catch {
-    return "none";
-  } finally {
-    clearTimeout(timer);
+    await pause(pauseMs, signal);
   }
 }

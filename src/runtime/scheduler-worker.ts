@@ -1,14 +1,20 @@
-/** A worker as the scheduler knows it: ids, sizes and times. Values and pure questions about them. */
+/** A worker as the scheduler knows it: ids, sizes and times. Values, questions about them, and the steps between states. */
+import { type Demand, maxDemand, minDemand, NOTHING } from "./demand.ts";
 import type { Candidate } from "./eviction.ts";
+import type { Ticket } from "./scheduler-state.ts";
 
 export type StopReason = "evicted" | "idle" | "unloaded" | "shutdown";
 
 interface Identity {
   readonly id: number;
   readonly key: string;
-  readonly bytes: number;
-  /** -1 pins. */
+  readonly modelName: string;
+  /** What it holds: assumed while it loads, measured later where somebody measures. */
+  readonly demand: Demand;
+  /** -1 keeps it for ever. */
   readonly keepAliveMs: number;
+  /** Leaves only when it is told to. */
+  readonly pinned: boolean;
 }
 
 interface Life {
@@ -25,6 +31,8 @@ export type SchedulerWorker =
       readonly startedMs: number;
       /** It was told to leave, but requests wait for it: it serves those first. */
       readonly leaving: boolean;
+      /** The attempt before this one ran out of memory. */
+      readonly isRetry: boolean;
     })
   | (Identity & Life & { readonly kind: "ready" })
   /** Finishes what it has, takes no more. */
@@ -37,34 +45,93 @@ export type SchedulerWorker =
       readonly lastUsedMs?: number;
     });
 
+export type StartingWorker = SchedulerWorker & { readonly kind: "starting" };
+export type ReadyWorker = SchedulerWorker & { readonly kind: "ready" };
+
+export interface StartFacts {
+  readonly id: number;
+  readonly demand: Demand;
+  /** For a ticket that names none. */
+  readonly keepAliveMs: number;
+  readonly isRetry: boolean;
+  readonly nowMs: number;
+}
+
+export function startingWorker(ticket: Ticket, facts: StartFacts): StartingWorker {
+  const { key, modelName, keepAliveMs = facts.keepAliveMs, pinned = false } = ticket;
+  const { id, demand, isRetry, nowMs } = facts;
+  const identity = { id, key, modelName, demand, keepAliveMs, pinned };
+  return { ...identity, kind: "starting", startedMs: nowMs, leaving: false, isRetry };
+}
+
+/** @param loadMs undefined: the time since it was started */
+export function toReady(worker: StartingWorker, nowMs: number, loadMs?: number): ReadyWorker {
+  const tookMs = loadMs ?? nowMs - worker.startedMs;
+  const life = { loadMs: tookMs, readyMs: nowMs, lastUsedMs: nowMs, leases: 0 };
+  return { ...identityOf(worker), ...life, kind: "ready" };
+}
+
+/** With one more lease, held by the ticket. */
+export function withLease(worker: ReadyWorker, ticket: Ticket, nowMs: number): ReadyWorker {
+  const { keepAliveMs = worker.keepAliveMs, pinned = worker.pinned } = ticket;
+  return { ...worker, leases: worker.leases + 1, lastUsedMs: nowMs, keepAliveMs, pinned };
+}
+
+/**
+ * Holding what was measured. Less than was assumed is believed only once it has loaded, and never less than its
+ * `raise`, which was assumed because it ran out of memory. Devices that are not named keep what was assumed.
+ */
+export function withMeasured<W extends SchedulerWorker>(
+  worker: W,
+  measured: Demand,
+  raise: Demand = NOTHING,
+): W {
+  const isLoaded = worker.kind === "ready" || worker.kind === "draining";
+  const least = isLoaded ? minDemand(raise, worker.demand) : worker.demand;
+  return { ...worker, demand: maxDemand({ ...worker.demand, ...measured }, least) };
+}
+
+export function toStopping(worker: SchedulerWorker): SchedulerWorker {
+  const life = "leases" in worker ? { readyMs: worker.readyMs, lastUsedMs: worker.lastUsedMs } : {};
+  return { ...identityOf(worker), ...life, kind: "stopping" };
+}
+
 export function leaseCount(worker: SchedulerWorker): number {
   return "leases" in worker ? worker.leases : 0;
 }
 
-export function isIdle(worker: SchedulerWorker): boolean {
-  return worker.kind === "ready" && worker.leases === 0;
+/** Pinned workers, and those with keep-alive -1, leave only when they are told to. */
+export function isPinned(worker: SchedulerWorker): boolean {
+  if (worker.keepAliveMs >= 0 && !worker.pinned) return false;
+  return worker.kind === "ready" || (worker.kind === "starting" && !worker.leaving);
 }
 
-/** Pinned workers leave only when they are told to. */
-export function isPinned(worker: SchedulerWorker): boolean {
-  if (worker.keepAliveMs >= 0) return false;
-  return worker.kind === "ready" || (worker.kind === "starting" && !worker.leaving);
+/** Whether it may be asked to leave for the sake of others. */
+export function isEvictable(worker: SchedulerWorker): boolean {
+  return worker.kind === "ready" && worker.leases === 0 && !isPinned(worker);
 }
 
 /** When an idle worker has outlived its keep-alive; undefined while it serves or is pinned. */
 export function unloadAtMs(worker: SchedulerWorker): number | undefined {
-  if (worker.kind !== "ready" || worker.leases > 0 || worker.keepAliveMs < 0) return undefined;
+  if (worker.kind !== "ready" || worker.leases > 0 || isPinned(worker)) return undefined;
   return worker.lastUsedMs + worker.keepAliveMs;
 }
 
+/** How long it has served; 0 if it never was ready. */
+export function upMs(worker: SchedulerWorker, nowMs: number): number {
+  return "readyMs" in worker && worker.readyMs !== undefined ? nowMs - worker.readyMs : 0;
+}
+
 export function toCandidate(worker: SchedulerWorker, nowMs: number): Candidate {
-  const { id, bytes } = worker;
+  const { id, demand } = worker;
   const loadMs = "loadMs" in worker ? worker.loadMs : Infinity;
-  return { id, bytes, loadMs, lastUsedMs: isIdle(worker) ? lastUsed(worker, nowMs) : nowMs };
+  const lastUsedMs = worker.kind === "ready" && worker.leases === 0 ? worker.lastUsedMs : nowMs;
+  return { id, demand, loadMs, lastUsedMs };
 }
 
 // --- internal ---
 
-function lastUsed(worker: SchedulerWorker, nowMs: number): number {
-  return "lastUsedMs" in worker ? worker.lastUsedMs : nowMs;
+function identityOf(worker: SchedulerWorker): Identity {
+  const { id, key, modelName, demand, keepAliveMs, pinned } = worker;
+  return { id, key, modelName, demand, keepAliveMs, pinned };
 }

@@ -2,85 +2,62 @@
  * Which request gets which worker, and when workers start and stop. Pure and synchronous: events in (`on…`), effects
  * out. No clock, no timers, no I/O, no logging: every event brings the time, slow work comes back as a new event.
  *
- * README.md beside this file has the states and the invariants.
+ * This class keeps the state and carries decisions out; `decide.ts` makes them. README.md beside this file has the
+ * states and the invariants.
  */
 import { type AppError, assert } from "../errors.ts";
 import { CrashLog } from "./backoff.ts";
-import { chooseEvictions, type Room } from "./eviction.ts";
-import { allPinned, crashLoop, queueFull, shuttingDown, tooBig } from "./refusals.ts";
+import { decide, type Decision } from "./decide.ts";
+import { type Demand, isDemand, isNothing, sharesDevice } from "./demand.ts";
+import { chooseTrimming, isEnough } from "./eviction.ts";
+import { RaisedDemands } from "./raised-demands.ts";
+import { queueFull, shuttingDown, unknownDemand } from "./refusals.ts";
+import { missingRoom, needOf, overdraft, staying } from "./room.ts";
+import type { Effects } from "./scheduler-effects.ts";
+import type { SchedulerLimits, SchedulerState, Ticket } from "./scheduler-state.ts";
 import {
-  isIdle,
-  isPinned,
+  isEvictable,
   leaseCount,
+  type ReadyWorker,
   type SchedulerWorker,
+  startingWorker,
   type StopReason,
   toCandidate,
+  toReady,
+  toStopping,
   unloadAtMs,
+  upMs,
+  withLease,
+  withMeasured,
 } from "./scheduler-worker.ts";
+import { firstForRoom, turnOf } from "./turn.ts";
 
-/** A request that waits for a worker. It ends exactly once: granted, rejected or cancelled. */
-export interface Ticket {
-  readonly id: number;
-  /** Identity of the worker it needs: tickets with one key share one worker. */
-  readonly key: string;
-  /** For messages. */
-  readonly modelName: string;
-  /** What the worker is expected to hold. */
-  readonly bytes: number;
-  /** Replaces the worker's keep-alive; -1 pins it; undefined leaves it as it is. */
-  readonly keepAliveMs: number | undefined;
-  readonly arrivedMs: number;
-}
+export type { Effects } from "./scheduler-effects.ts";
+export type { SchedulerLimits, Ticket } from "./scheduler-state.ts";
+export { AGE_CAP_MS } from "./turn.ts";
 
-export interface SchedulerLimits {
-  /** Processes at once, those that are on their way out included. */
-  readonly maxWorkers: number;
-  /** Bytes that all workers may hold; `Infinity` counts workers only. */
-  readonly maxBytes: number;
-  /** Tickets that may wait; the next one is refused. */
-  readonly queueLimit: number;
-  /** Keep-alive of a worker that nobody asked another for; -1 pins. */
-  readonly keepAliveMs: number;
-}
-
-/** What the scheduler asks for. All return at once and none may call the scheduler back from inside. */
-export interface Effects {
-  startWorker(workerId: number, ticket: Ticket): void;
-  /** Answered by `onExited`. */
-  stopWorker(workerId: number, reason: StopReason): void;
-  /** The ticket now holds a lease; `onReleased` gives it back. */
-  grant(ticketId: number, workerId: number): void;
-  reject(ticketId: number, error: AppError): void;
-  /** When `onDeadline` is wanted: replaces the one asked for before; undefined for never. */
-  setDeadline(atMs: number | undefined): void;
-}
-
-/** How long requests for models that are loaded may overtake one that waits for room. */
-export const OVERTAKING_MS = 15_000;
 /** A worker that served this long is no part of a crash loop. */
 const HEALTHY_MS = 60_000;
-type Decision =
-  | { readonly kind: "serve"; readonly worker: SchedulerWorker & { kind: "ready" } }
-  | { readonly kind: "start" }
-  | { readonly kind: "evict"; readonly workerIds: readonly number[] }
-  | { readonly kind: "wait"; readonly reason: "loading" | "leaving" | "yielding" | "room" }
-  | { readonly kind: "reject"; readonly error: AppError };
+/** Failures of the engine; not those to install it or to open the model, which cost no engine start. */
+const CRASHES: ReadonlySet<string> = new Set(["worker_failed", "insufficient_memory"]);
 
 export class Scheduler {
-  readonly #limits: SchedulerLimits;
+  #limits: SchedulerLimits;
   readonly #effects: Effects;
   readonly #crashes = new CrashLog();
+  readonly #raises = new RaisedDemands();
   readonly #workers = new Map<number, SchedulerWorker>();
   /** By arrival. */
-  #queue: Ticket[] = [];
-  /** Workers that take no one who came after this ticket, because it has been overtaken for too long. */
-  #yield: { readonly ticket: Ticket; readonly workerIds: ReadonlySet<number> } | undefined;
+  #queue: readonly Ticket[] = [];
+  /** Keys whose tickets wait for a second attempt. */
+  readonly #retries = new Set<string>();
   #deadlineMs: number | undefined;
   #nextWorkerId = 1;
   #closed = false;
 
   constructor(limits: SchedulerLimits, effects: Effects) {
     assert(limits.maxWorkers >= 1, "there is room for one worker");
+    assert(limits.budget === undefined || isDemand(limits.budget), "a budget is an amount");
     this.#limits = limits;
     this.#effects = effects;
   }
@@ -96,14 +73,12 @@ export class Scheduler {
 
   onRequest(ticket: Ticket, nowMs: number): void {
     if (this.#closed) return this.#effects.reject(ticket.id, shuttingDown(ticket));
-    this.#queue.push(ticket);
-    this.#updateYield(nowMs);
-    if (
-      this.#queue.length > this.#limits.queueLimit &&
-      this.#decide(ticket, nowMs).kind !== "serve"
-    ) {
-      this.#queue.pop();
-      return this.#effects.reject(ticket.id, queueFull(ticket, this.#limits.queueLimit));
+    if (!isDemand(ticket.demand)) return this.#effects.reject(ticket.id, unknownDemand(ticket));
+    const before = this.#queue;
+    this.#queue = [...before, ticket];
+    if (before.length >= this.#limits.queueLimit && this.#wouldWait(ticket, nowMs)) {
+      this.#queue = before;
+      return this.#effects.reject(ticket.id, queueFull(ticket, before, nowMs));
     }
     this.#settle(nowMs);
   }
@@ -118,14 +93,7 @@ export class Scheduler {
   onReady(workerId: number, nowMs: number, loadMs?: number): void {
     const worker = this.#workers.get(workerId);
     if (worker?.kind !== "starting") return;
-    const { id, key, bytes, keepAliveMs } = worker;
-    const life = {
-      loadMs: loadMs ?? nowMs - worker.startedMs,
-      readyMs: nowMs,
-      lastUsedMs: nowMs,
-      leases: 0,
-    };
-    this.#workers.set(id, { id, key, bytes, keepAliveMs, ...life, kind: "ready" });
+    this.#workers.set(workerId, toReady(worker, nowMs, loadMs));
     this.#settle(nowMs);
     // Whoever waited for it has it now; those who come later get the next one.
     const settled = this.#workers.get(workerId);
@@ -136,22 +104,25 @@ export class Scheduler {
   /**
    * The process is gone, or never came to be.
    *
-   * @param error why; it reaches those who waited for the load. Ignored for a worker that was told to stop.
+   * @param error why; it reaches those who waited for the load, unless the engine ran out of memory and a second
+   *   attempt has a chance. Ignored for a worker that was told to stop.
    */
   onExited(workerId: number, error: AppError, nowMs: number): void {
     const worker = this.#workers.get(workerId);
     if (worker === undefined) return;
     this.#workers.delete(workerId);
-    const upMs = "readyMs" in worker && worker.readyMs !== undefined ? nowMs - worker.readyMs : 0;
-    if (upMs >= HEALTHY_MS) this.#crashes.clear(worker.key);
-    if (worker.kind !== "stopping" && error.code === "worker_failed") {
-      this.#crashes.record(worker.key, error, nowMs);
+    if (upMs(worker, nowMs) >= HEALTHY_MS) {
+      this.#crashes.clear(worker.key);
+      this.#raises.clear(worker.key);
     }
-    if (worker.kind === "starting")
-      this.#rejectAll(
-        ({ key }) => key === worker.key,
-        () => error,
-      );
+    if (worker.kind !== "stopping" && !this.#triesAgain(worker, error, nowMs)) {
+      if (CRASHES.has(error.code)) this.#crashes.record(worker.key, error, nowMs);
+      if (worker.kind === "starting")
+        this.#rejectAll(
+          ({ key }) => key === worker.key,
+          () => error,
+        );
+    }
     this.#settle(nowMs);
   }
 
@@ -169,6 +140,33 @@ export class Scheduler {
 
   onDeadline(nowMs: number): void {
     this.#deadlineMs = undefined;
+    this.#settle(nowMs);
+  }
+
+  /** What the workers may hold from now on. Idle ones leave if it is less than they do; none that serves is stopped. */
+  onBudget(budget: Demand | undefined, nowMs: number): void {
+    assert(budget === undefined || isDemand(budget), "a budget is an amount");
+    this.#limits = { ...this.#limits, budget };
+    this.#settle(nowMs);
+  }
+
+  /**
+   * What a worker holds, instead of what was assumed. While it loads, and where it ran out of memory before, less than
+   * assumed is not believed yet. Devices that are not named keep what was assumed.
+   */
+  onMeasured(workerId: number, demand: Demand, nowMs: number): void {
+    const worker = this.#workers.get(workerId);
+    if (worker === undefined || !isDemand(demand)) return;
+    const raise = this.#raises.byKey.get(worker.key);
+    this.#workers.set(workerId, withMeasured(worker, demand, raise));
+    this.#settle(nowMs);
+  }
+
+  /** A pinned worker is neither evicted nor unloaded when its keep-alive is over. */
+  onPinned(workerId: number, pinned: boolean, nowMs: number): void {
+    const worker = this.#workers.get(workerId);
+    if (worker === undefined) return;
+    this.#workers.set(workerId, { ...worker, pinned });
     this.#settle(nowMs);
   }
 
@@ -202,64 +200,46 @@ export class Scheduler {
 
   // --- internal ---
 
-  /** Brings everything up to date after a change: the queue, overdue workers, the timer. */
+  /** Brings everything up to date after a change: the queue, what is held too much, overdue workers, the timer. */
   #settle(nowMs: number): void {
-    this.#updateYield(nowMs);
-    for (const ticket of this.#queue.slice())
-      this.#apply(ticket, this.#decide(ticket, nowMs), nowMs);
+    // Those who can be served are, before their worker counts as idle.
+    this.#decideAll(nowMs, ({ kind }) => kind === "serve");
+    this.#trim(nowMs);
+    this.#decideAll(nowMs, () => true);
     for (const worker of this.#workers.values()) {
       if ((unloadAtMs(worker) ?? Infinity) <= nowMs) this.#stop(worker, "idle");
     }
-    const deadline = this.workers.reduce(
-      (first, w) => Math.min(first, unloadAtMs(w) ?? Infinity),
-      Infinity,
-    );
-    this.#arm(deadline === Infinity ? undefined : deadline);
+    for (const key of this.#retries) {
+      if (!this.#isAwaited(key)) this.#retries.delete(key);
+    }
+    const deadlines = this.workers.map((worker) => unloadAtMs(worker) ?? Infinity);
+    const deadlineMs = Math.min(Infinity, ...deadlines);
+    this.#arm(deadlineMs === Infinity ? undefined : deadlineMs);
   }
 
-  /**
-   * 1. A worker has the ticket's key:
-   *    a. it loads: wait for it.
-   *    b. it is on its way out: wait until it has gone.
-   *    c. it owes its place to an older ticket: wait.
-   *    d. serve.
-   * 2. No worker has it:
-   *    a. its last attempts crashed: reject until the pause is over.
-   *    b. there will never be room: reject.
-   *    c. an older ticket waits for room: wait behind it.
-   *    d. there is room: start.
-   *    e. idle workers can make room: evict what is needed.
-   *    f. wait for a request to end.
-   */
-  #decide(ticket: Ticket, nowMs: number): Decision {
-    const worker = this.workers.find(({ key }) => key === ticket.key);
-    if (worker !== undefined) return this.#decideFor(worker, ticket);
-    const crash = this.#crashes.holding(ticket.key, nowMs);
-    if (crash !== undefined) return reject(crashLoop(crash.error, crash.retryAtMs - nowMs));
-    const never = this.#neverFits(ticket);
-    if (never !== undefined) return reject(never);
-    if (this.#firstForRoom()?.id !== ticket.id) return { kind: "wait", reason: "room" };
-    if (isEnough(this.#missing(ticket, this.workers))) return { kind: "start" };
-    // What stops already is as good as gone: nobody else has to leave for the room it gives back.
-    const staying = this.workers.filter(({ kind }) => kind !== "stopping");
-    const missing = this.#missing(ticket, staying);
-    const idle = staying.filter((other) => isIdle(other) && !isPinned(other));
-    const evicted = chooseEvictions(
-      missing,
-      idle.map((w) => toCandidate(w, nowMs)),
-      nowMs,
-    );
-    if (evicted === undefined || evicted.length === 0) return { kind: "wait", reason: "room" };
-    return { kind: "evict", workerIds: evicted };
+  #decideAll(nowMs: number, isDue: (decision: Decision) => boolean): void {
+    let state = this.#look(nowMs);
+    for (const ticket of this.#queue) {
+      const decision = decide(state, ticket, nowMs);
+      if (decision.kind === "wait" || !isDue(decision)) continue;
+      this.#apply(ticket, decision, nowMs);
+      state = this.#look(nowMs);
+    }
   }
 
-  #decideFor(worker: SchedulerWorker, ticket: Ticket): Decision {
-    if (worker.kind === "starting") return { kind: "wait", reason: "loading" };
-    if (worker.kind !== "ready") return { kind: "wait", reason: "leaving" };
-    const owes =
-      this.#yield?.workerIds.has(worker.id) && this.#isBefore(this.#yield.ticket, ticket);
-    if (owes) return { kind: "wait", reason: "yielding" };
-    return { kind: "serve", worker };
+  /** The state to decide on. */
+  #look(nowMs: number): SchedulerState {
+    const { workers } = this;
+    const state = {
+      limits: this.#limits,
+      workers,
+      queue: this.#queue,
+      first: firstForRoom(this.#queue, workers),
+      raises: this.#raises.byKey,
+      retries: this.#retries,
+      crashes: this.#crashes,
+    };
+    return { ...state, turn: turnOf(state, nowMs) };
   }
 
   #apply(ticket: Ticket, decision: Decision, nowMs: number): void {
@@ -270,40 +250,73 @@ export class Scheduler {
         for (const id of decision.workerIds) this.#stop(this.#get(id), "evicted");
         return;
       case "start":
-        this.#start(ticket, nowMs);
-        return this.#updateYield(nowMs);
+        return this.#start(ticket, nowMs);
       case "serve":
         return this.#serve(ticket, decision.worker, nowMs);
       case "reject":
-        this.#rejectAll(
+        return this.#rejectAll(
           ({ id }) => id === ticket.id,
           () => decision.error,
         );
-        return this.#updateYield(nowMs);
     }
     decision satisfies never;
   }
 
-  #serve(ticket: Ticket, worker: SchedulerWorker & { kind: "ready" }, nowMs: number): void {
+  #serve(ticket: Ticket, worker: ReadyWorker, nowMs: number): void {
     this.#queue = this.#queue.filter((other) => other !== ticket);
-    const keepAliveMs = ticket.keepAliveMs ?? worker.keepAliveMs;
-    const leases = worker.leases + 1;
-    this.#workers.set(worker.id, { ...worker, leases, lastUsedMs: nowMs, keepAliveMs });
+    this.#workers.set(worker.id, withLease(worker, ticket, nowMs));
     this.#effects.grant(ticket.id, worker.id);
   }
 
   #start(ticket: Ticket, nowMs: number): void {
-    const { key, bytes } = ticket;
     const id = this.#nextWorkerId++;
-    const keepAliveMs = ticket.keepAliveMs ?? this.#limits.keepAliveMs;
-    const identity = { id, key, bytes, keepAliveMs };
-    this.#workers.set(id, { ...identity, kind: "starting", startedMs: nowMs, leaving: false });
-    this.#effects.startWorker(id, ticket);
+    const isRetry = this.#retries.delete(ticket.key);
+    const { keepAliveMs } = this.#limits;
+    const demand = needOf(ticket, this.#look(nowMs));
+    const worker = startingWorker(ticket, { id, demand, keepAliveMs, isRetry, nowMs });
+    this.#workers.set(id, worker);
+    this.#effects.startWorker(id, ticket, isRetry);
+  }
+
+  /** Whatever measuring or a smaller budget took, idle workers give back. */
+  #trim(nowMs: number): void {
+    const all = staying(this.workers);
+    const bytes = overdraft(all, this.#limits.budget);
+    if (isNothing(bytes)) return;
+    const idle = all.filter(isEvictable).map((worker) => toCandidate(worker, nowMs));
+    for (const id of chooseTrimming({ workers: 0, bytes }, idle, nowMs))
+      this.#stop(this.#get(id), "evicted");
+  }
+
+  /**
+   * An engine that ran out of memory is believed to need more. If it was loading, it is tried once more with all that
+   * idle workers can give; not if nothing changes by that.
+   */
+  #triesAgain(worker: SchedulerWorker, error: AppError, nowMs: number): boolean {
+    if (error.code !== "insufficient_memory") return false;
+    this.#raises.raise(worker.key, worker.demand);
+    const ticket = this.#queue.find(({ key }) => key === worker.key);
+    if (worker.kind !== "starting" || worker.isRetry || ticket === undefined) return false;
+    const isNear = ({ demand }: SchedulerWorker): boolean =>
+      isNothing(worker.demand) || sharesDevice(demand, worker.demand);
+    const near = this.workers.filter(isNear);
+    for (const other of near.filter(isEvictable)) this.#stop(other, "evicted");
+    const isMoreComing = near.some(({ id }) => this.#get(id).kind === "stopping");
+    const need = needOf(ticket, this.#look(nowMs));
+    const fits = isEnough(missingRoom(need, this.workers, this.#limits));
+    if (!isMoreComing && fits) return false;
+    this.#retries.add(worker.key);
+    return true;
+  }
+
+  /** Whether the ticket, which is in the queue, could neither be served nor refused at once. */
+  #wouldWait(ticket: Ticket, nowMs: number): boolean {
+    const { kind } = decide(this.#look(nowMs), ticket, nowMs);
+    return kind !== "serve" && kind !== "reject";
   }
 
   #leave(worker: SchedulerWorker, reason: StopReason): void {
-    const isAwaited = this.#queue.some(({ key }) => key === worker.key);
-    if (worker.kind === "starting" && isAwaited) {
+    if (worker.kind === "starting" && this.#isAwaited(worker.key)) {
       this.#workers.set(worker.id, { ...worker, leaving: true });
     } else if (leaseCount(worker) === 0) {
       this.#stop(worker, reason);
@@ -314,11 +327,8 @@ export class Scheduler {
 
   #stop(worker: SchedulerWorker, reason: StopReason): void {
     if (worker.kind === "stopping") return;
-    const { id, key, bytes, keepAliveMs } = worker;
-    const life =
-      "leases" in worker ? { readyMs: worker.readyMs, lastUsedMs: worker.lastUsedMs } : {};
-    this.#workers.set(id, { id, key, bytes, keepAliveMs, ...life, kind: "stopping" });
-    this.#effects.stopWorker(id, reason);
+    this.#workers.set(worker.id, toStopping(worker));
+    this.#effects.stopWorker(worker.id, reason);
   }
 
   #rejectAll(matches: (ticket: Ticket) => boolean, toError: (ticket: Ticket) => AppError): void {
@@ -327,52 +337,8 @@ export class Scheduler {
     for (const ticket of rejected) this.#effects.reject(ticket.id, toError(ticket));
   }
 
-  /** Once the first in line for room has been overtaken too long, workers that could make room stop taking others. */
-  #updateYield(nowMs: number): void {
-    const first = this.#firstForRoom();
-    if (first === undefined || nowMs - first.arrivedMs < OVERTAKING_MS) {
-      this.#yield = undefined;
-      return;
-    }
-    if (this.#yield?.ticket.id === first.id && this.#canStillYield(this.#yield.workerIds)) return;
-    const staying = this.workers.filter(({ kind }) => kind !== "stopping");
-    const able = staying.filter((worker) => !isPinned(worker));
-    const missing = this.#missing(first, staying);
-    const candidates = able.map((worker) => toCandidate(worker, nowMs));
-    const workerIds = new Set(chooseEvictions(missing, candidates, nowMs));
-    this.#yield = { ticket: first, workerIds };
-  }
-
-  #canStillYield(workerIds: ReadonlySet<number>): boolean {
-    return [...workerIds].every((id) => {
-      const worker = this.#workers.get(id);
-      return worker !== undefined && !isPinned(worker);
-    });
-  }
-
-  /** Only the oldest ticket whose key has no worker may take room, so that small ones cannot starve a big one. */
-  #firstForRoom(): Ticket | undefined {
-    const keys = new Set(this.workers.map(({ key }) => key));
-    return this.#queue.find(({ key }) => !keys.has(key));
-  }
-
-  #isBefore(one: Ticket, other: Ticket): boolean {
-    return this.#queue.indexOf(one) < this.#queue.indexOf(other);
-  }
-
-  /** What a ticket lacks beside the given workers. */
-  #missing(ticket: Ticket, workers: readonly SchedulerWorker[]): Room {
-    const used = workers.reduce((sum, { bytes }) => sum + bytes, 0);
-    return {
-      workers: Math.max(0, workers.length + 1 - this.#limits.maxWorkers),
-      bytes: Math.max(0, used + ticket.bytes - this.#limits.maxBytes),
-    };
-  }
-
-  #neverFits(ticket: Ticket): AppError | undefined {
-    if (!isEnough(this.#missing(ticket, []))) return tooBig(ticket, this.#limits.maxBytes);
-    const pinned = this.workers.filter(isPinned);
-    return isEnough(this.#missing(ticket, pinned)) ? undefined : allPinned(ticket, pinned.length);
+  #isAwaited(key: string): boolean {
+    return this.#queue.some((ticket) => ticket.key === key);
   }
 
   #arm(deadlineMs: number | undefined): void {
@@ -386,12 +352,4 @@ export class Scheduler {
     assert(worker !== undefined, "a chosen worker exists");
     return worker;
   }
-}
-
-function isEnough(missing: Room): boolean {
-  return missing.workers === 0 && missing.bytes === 0;
-}
-
-function reject(error: AppError): Decision {
-  return { kind: "reject", error };
 }

@@ -1,118 +1,57 @@
 /**
  * The shell around the scheduler: owns workers, waiting callers and the one timer, performs the scheduler's effects
- * and feeds it events. What it decides itself is only which engine serves a request.
+ * and feeds it events. It decides nothing itself.
  */
-import { join } from "node:path";
-
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
-import { chooseBackend } from "./backend-choice.ts";
-import type { Backend, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
-import { type Clock, systemClock } from "./clock.ts";
+import { BudgetSource } from "./budget-source.ts";
+import { Alarm, type Clock, systemClock } from "./clock.ts";
+import { type Demand, sumDemands } from "./demand.ts";
+import { Departures } from "./departures.ts";
+import { RuntimeEvents } from "./events.ts";
 import { createLease, type Lease } from "./lease.ts";
-import { killLeftovers } from "./leftovers.ts";
-import { estimateBytes } from "./memory.ts";
-import { settlesWithin, type Spawn, spawnEngine } from "./process.ts";
+import { reapLeftovers } from "./leftovers.ts";
+import { MemoryRecord } from "./memory-record.ts";
+import type { WorkerPlan } from "./planner.ts";
+import { settlesWithin } from "./process.ts";
+import { type Entry, Roster } from "./roster.ts";
 import type { StopReason } from "./scheduler-worker.ts";
 import { Scheduler, type Ticket } from "./scheduler.ts";
+import { watchSilence } from "./silence.ts";
 import { toSnapshot, type WorkerSnapshot } from "./snapshot.ts";
-import { workerKey } from "./worker-key.ts";
-import {
-  type EngineInstaller,
-  type PidStore,
-  type ProgressEvent,
-  type ProgressListener,
-  type WarningEvent,
-  Worker,
-} from "./worker.ts";
+import type {
+  AcquireRequest,
+  SupervisorDeps,
+  UnloadOutcome,
+  UnloadRequest,
+} from "./supervisor-deps.ts";
+import { unlessAborted } from "./unless-aborted.ts";
+import { type Waiter, Waiters, tellWaiter } from "./waiters.ts";
+import { unresponsiveError } from "./worker-errors.ts";
+import { type Line, waitingForRoom } from "./waiting-for-room.ts";
+import { planKey } from "./worker-key.ts";
 
-export interface AcquireRequest {
-  readonly model: RunnableModel;
-  /** An engine by name; else one is chosen by the model's format. */
-  readonly backend?: string | undefined;
-  readonly mode: Mode;
-  readonly settings: WorkerSettings;
-  /** After the last request: -1 for ever, 0 at once. Undefined leaves what the worker has. */
-  readonly keepAliveMs?: number | undefined;
-  /** Gives up waiting. The load goes on: it belongs to nobody. */
-  readonly signal: AbortSignal;
-  readonly onProgress?: ProgressListener | undefined;
-}
+export type * from "./supervisor-deps.ts";
 
-export interface UnloadFilter {
-  readonly all?: boolean | undefined;
-  readonly backend?: string | undefined;
-  /** Model ids. */
-  readonly models?: readonly string[] | undefined;
-}
-
-export interface SupervisorLimits {
-  readonly maxWorkers: number;
-  /** Requests that may wait. */
-  readonly queueLimit: number;
-  /** Default keep-alive; -1 pins. */
-  readonly keepAliveMs: number;
-  /** For all workers together; undefined does not count bytes. */
-  readonly memoryBytes?: number | undefined;
-  /** Loading without a sign of progress; default 5 minutes. */
-  readonly stallMs?: number | undefined;
-  /** From SIGTERM to SIGKILL; default 10 s. */
-  readonly stopGraceMs?: number | undefined;
-}
-
-export interface SupervisorDeps {
-  readonly backends: readonly Backend[];
-  readonly installer: EngineInstaller;
-  /** For sockets; private (0700). */
-  readonly runDirectory: string;
-  readonly logDirectory: string;
-  readonly pidStore: PidStore;
-  readonly limits: SupervisorLimits;
-  /** Logical processors that a worker may use. */
-  readonly cores: number;
-  readonly clock?: Clock | undefined;
-  readonly spawn?: Spawn | undefined;
-}
-
-/** Reading a model from a slow disk may be silent for minutes. */
-const STALL_MS = 5 * 60_000;
-const STOP_GRACE_MS = 10_000;
 /** For requests in flight when the runner is told to leave. */
 const CLOSE_GRACE_MS = 10_000;
-/** setTimeout overflows beyond; the scheduler asks again when it is woken early. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
-interface Entry {
-  readonly worker: Worker;
-  readonly key: string;
-  readonly backend: string;
-  readonly model: RunnableModel;
-  readonly mode: Mode;
-  readonly socket: string;
-  /** Its log file is `worker-<slot>.log`: numbers are used again, so the files stay few. */
-  readonly slot: number;
-  /** Resolves when it has gone and the scheduler knows. */
-  gone: Promise<void>;
-  wasUsed: boolean;
-  progress: ProgressEvent | WarningEvent | undefined;
-}
-
-interface Waiter {
-  readonly request: AcquireRequest;
-  readonly backend: Backend;
-  readonly key: string;
-  resolve(lease: Lease): void;
-  reject(error: AppError): void;
-}
+/** Without a byte for this long an engine that owes an answer is asked after its health. */
+const SILENCE_MS = 60_000;
+/** Memory is measured after requests, but not more often. */
+const SAMPLE_MS = 1000;
 
 export class Supervisor {
+  readonly events: RuntimeEvents;
   readonly #deps: SupervisorDeps;
   readonly #clock: Clock;
   readonly #scheduler: Scheduler;
-  readonly #entries = new Map<number, Entry>();
-  readonly #waiters = new Map<number, Waiter>();
+  readonly #roster: Roster;
+  readonly #memory: MemoryRecord;
+  readonly #budget: BudgetSource | undefined;
+  readonly #waiters: Waiters;
+  readonly #alarm: Alarm;
   readonly #idleListeners = new Set<(idle: boolean) => void>();
-  #timer: Disposable | undefined;
+  readonly #departures: Departures;
   #nextTicketId = 1;
   /** Callers inside `acquire`. */
   #arriving = 0;
@@ -121,41 +60,84 @@ export class Supervisor {
 
   /** Starts nothing: no process, no timer, no file. */
   constructor(deps: SupervisorDeps) {
+    const { readBudget, limits } = deps;
     this.#deps = deps;
     this.#clock = deps.clock ?? systemClock;
-    const { maxWorkers, queueLimit, keepAliveMs, memoryBytes } = deps.limits;
-    const limits = { maxWorkers, queueLimit, keepAliveMs, maxBytes: memoryBytes ?? Infinity };
-    this.#scheduler = new Scheduler(limits, {
-      startWorker: (id, ticket) => this.#startWorker(id, ticket),
-      stopWorker: (id, reason) => this.#stopWorker(id, reason),
-      grant: (ticketId, workerId) => this.#grant(ticketId, workerId),
-      reject: (ticketId, error) => this.#takeWaiter(ticketId)?.reject(error),
-      setDeadline: (atMs) => this.#setDeadline(atMs),
+    this.events = deps.events ?? new RuntimeEvents();
+    this.#memory = new MemoryRecord(deps);
+    this.#waiters = new Waiters({ events: this.events, clock: this.#clock });
+    this.#alarm = new Alarm(this.#clock, () => {
+      this.#scheduler.onDeadline(this.#clock.now());
+      this.#noteIdle();
+    });
+    this.#scheduler = new Scheduler(
+      { ...limits, budget: undefined },
+      {
+        startWorker: (id, ticket, isRetry) => this.#startWorker(id, ticket, isRetry),
+        stopWorker: (id, reason) => this.#stopWorker(id, reason),
+        grant: (ticketId, workerId) => this.#grant(ticketId, workerId),
+        reject: (ticketId, error) => this.#waiters.refuse(ticketId, error),
+        setDeadline: (atMs) => this.#alarm.set(atMs),
+      },
+    );
+    this.#roster = new Roster({
+      deps,
+      clock: this.#clock,
+      memory: this.#memory,
+      events: this.events,
+      on: {
+        onReady: (entry, loadMs) => this.#onReady(entry, loadMs),
+        onExited: (entry, error) => {
+          this.#scheduler.onExited(entry.id, error, this.#clock.now());
+          this.#noteIdle();
+        },
+        onProgress: (entry, event) => this.#waiters.tell(entry.key, event),
+      },
+    });
+    this.#departures = new Departures({
+      scheduler: this.#scheduler,
+      roster: this.#roster,
+      waiters: this.#waiters,
+      clock: this.#clock,
+    });
+    if (readBudget === undefined) return;
+    this.#budget = new BudgetSource({
+      read: readBudget,
+      clock: this.#clock,
+      onBudget: (budget) => this.#scheduler.onBudget(budget, this.#clock.now()),
     });
   }
 
   /** A worker exists or a caller waits. */
   get busy(): boolean {
-    return this.#entries.size > 0 || this.#arriving > 0;
+    return this.#roster.size > 0 || this.#arriving > 0;
+  }
+
+  /** What the workers count for together. */
+  get held(): Demand {
+    return sumDemands(this.#scheduler.workers.map(({ demand }) => demand));
   }
 
   /**
-   * Waits until a worker for the request is ready: at once if it is loaded, else while it loads or while another one
+   * Waits until a worker for the plan is ready: at once if it is loaded, else while it loads or while another one
    * makes room. The caller must release the lease.
    *
-   * @throws cancelled, queue_full, worker_failed, insufficient_memory, backend_not_found, unsupported_model,
-   *   shutting_down, and what installing the engine or opening the model throws
+   * @throws cancelled, queue_full, worker_failed, insufficient_memory, backend_not_found, conflict (the model is being
+   *   removed), shutting_down, and what installing the engine, its sandbox or opening the model throws
    */
   async acquire(request: AcquireRequest): Promise<Lease> {
-    throwIfGone(request);
+    this.#assertWelcome(request);
     this.#arriving += 1;
     this.#noteIdle();
     try {
-      const backend = await chooseBackend(request, this.#deps.backends, async (name) => {
-        return (await this.#deps.installer.active(name)) !== undefined;
-      });
-      throwIfGone(request);
-      return await this.#enqueue(request, backend);
+      const key = planKey(request.plan);
+      const preparation = this.#prepare(key);
+      if (preparation !== undefined) {
+        // Its own reason says less than ours.
+        await unlessAborted(preparation, request.signal).catch(() => undefined);
+        this.#assertWelcome(request);
+      }
+      return await this.#enqueue(request, key);
     } finally {
       this.#arriving -= 1;
       this.#noteIdle();
@@ -164,31 +146,50 @@ export class Supervisor {
 
   list(): WorkerSnapshot[] {
     return this.#scheduler.workers.flatMap((worker) => {
-      const entry = this.#entries.get(worker.id);
-      return entry === undefined ? [] : [toSnapshot(worker, { ...entry, pid: entry.worker.pid })];
+      const entry = this.#roster.get(worker.id);
+      if (entry === undefined) return [];
+      const { plan, pid, wasUsed, mismatches, report, progress, socket } = entry;
+      const { sandbox } = entry.worker;
+      const residentBytes = this.#roster.residentBytes(entry);
+      const facts = { plan, pid, wasUsed, mismatches, report, progress, sandbox, residentBytes };
+      return [{ ...toSnapshot(worker, facts), socket }];
     });
   }
 
   /**
-   * Idle workers have gone when it resolves; those that serve finish what they have first, and are not waited for.
+   * Idle workers have gone when it resolves. Busy ones are skipped, unless `wait` or `force` says what to do with them;
+   * a worker that loads is busy if somebody waits for it.
    *
-   * @returns how many were told to leave
+   * @throws cancelled when the signal aborts
    */
-  async unload(filter: UnloadFilter): Promise<number> {
-    const ids = this.#scheduler.onUnload((id) => {
-      const entry = this.#entries.get(id);
-      return entry !== undefined && matches(filter, entry);
-    }, this.#clock.now());
-    this.#noteIdle();
-    const stopping = this.#scheduler.workers.filter(({ kind }) => kind === "stopping");
-    const waited = stopping.filter(({ id }) => ids.includes(id));
-    await Promise.all(waited.map(({ id }) => this.#entries.get(id)?.gone ?? Promise.resolve()));
-    return ids.length;
+  async unload(request: UnloadRequest): Promise<UnloadOutcome> {
+    return this.#departures.unload(request);
   }
 
-  /** Kills engines that a runner before this one left behind; returns how many. Call it before the first `acquire`. */
+  /** Pins or unpins the workers of a model that there are now. @returns how many it concerned */
+  pin(modelId: string, pinned: boolean): number {
+    const entries = this.#roster.all.filter(({ plan }) => plan.model.id === modelId);
+    for (const { id } of entries) this.#scheduler.onPinned(id, pinned, this.#clock.now());
+    return entries.length;
+  }
+
+  /**
+   * For removing a model: from now on it is refused to everybody, those who wait included. Resolves when no worker uses
+   * it any more, as a draft model either. Disposing the result allows it again.
+   *
+   * @param options.force ends what is being served, too
+   * @throws cancelled when the signal aborts; the model is then allowed again
+   */
+  drain(
+    modelId: string,
+    options: { readonly signal: AbortSignal; readonly force?: boolean },
+  ): Promise<Disposable> {
+    return this.#departures.drain(modelId, options);
+  }
+
+  /** Ends engines that a runner before this one left behind; returns how many. Call it before the first `acquire`. */
   reapLeftovers(): Promise<number> {
-    return Promise.resolve(killLeftovers(this.#deps.pidStore));
+    return reapLeftovers(this.#deps.pidStore, this.#deps.runDirectory);
   }
 
   /** Refuses new and waiting requests, lets those in flight finish within the grace, and stops all; 0 ends a longer grace. */
@@ -205,151 +206,182 @@ export class Supervisor {
 
   // --- internal ---
 
-  #enqueue(request: AcquireRequest, backend: Backend): Promise<Lease> {
+  #assertWelcome({ plan, signal }: AcquireRequest): void {
+    if (signal.aborted) throw cancelled(plan, signal);
+    this.#departures.assertWelcome(plan);
+    this.#roster.backend(plan.backend);
+  }
+
+  /**
+   * What must be known before the scheduler decides; undefined if it is known: a request whose worker is ready waits
+   * for nothing.
+   */
+  #prepare(key: string): Promise<unknown> | undefined {
+    if (this.#deps.sleepDetector?.check() === true) this.#wake();
+    const entry = this.#roster.withKey(key);
+    if (entry === undefined) return this.#budget?.refresh();
+    // The scheduler has not been told yet: it would lease what is dead.
+    if (entry.worker.isLost) return entry.gone;
+    if (!entry.isReady) return undefined;
+    return this.#roster.isReachable(entry) ? undefined : this.#roster.ensureReachable(entry);
+  }
+
+  /** Other programs and devices may have come and gone while the machine slept. */
+  #wake(): void {
+    log.info("runtime: the machine slept, devices and engines are looked at again");
+    this.#budget?.expire();
+    void this.#budget?.refresh();
+    for (const entry of this.#roster.all) entry.isSuspect = entry.isReady;
+  }
+
+  #enqueue({ plan, signal, onProgress, reason = "request" }: AcquireRequest, key: string) {
     const { promise, resolve, reject } = Promise.withResolvers<Lease>();
-    const id = this.#nextTicketId++;
-    const { model, mode, settings } = request;
-    const key = workerKey({ backend: backend.name, modelId: model.id, mode, settings });
+    const ticketId = this.#nextTicketId++;
+    const arrivedMs = this.#clock.now();
     const onAbort = (): void => {
-      this.#takeWaiter(id)?.reject(cancelled(request));
-      this.#scheduler.onCancelled(id, this.#clock.now());
+      this.#waiters.refuse(ticketId, cancelled(plan, signal));
+      this.#scheduler.onCancelled(ticketId, this.#clock.now());
       this.#noteIdle();
     };
-    const forget = (): void => request.signal.removeEventListener("abort", onAbort);
-    request.signal.addEventListener("abort", onAbort, { once: true });
-    this.#waiters.set(id, { request, backend, key, resolve, reject });
-    this.#scheduler.onRequest(
-      {
-        id,
-        key,
-        modelName: request.model.name,
-        bytes: estimateBytes(request.model),
-        keepAliveMs: request.keepAliveMs,
-        arrivedMs: this.#clock.now(),
-      },
-      this.#clock.now(),
-    );
-    if (this.#waiters.has(id)) this.#tellWaiting(request, key);
+    const forget = (): void => signal.removeEventListener("abort", onAbort);
+    signal.addEventListener("abort", onAbort, { once: true });
+    const waiter = { ticketId, key, plan, reason, onProgress, arrivedMs, resolve, reject };
+    this.#waiters.add(waiter);
+    this.#scheduler.onRequest(this.#toTicket(waiter), arrivedMs);
+    if (this.#waiters.get(ticketId) !== undefined) this.#tellWaiting(waiter);
     return promise.finally(forget);
   }
 
+  #toTicket({ ticketId, key, plan, arrivedMs }: Waiter): Ticket {
+    return {
+      id: ticketId,
+      key,
+      modelName: plan.model.name,
+      demand: plan.demand,
+      advice: plan.advice,
+      keepAliveMs: this.#keepAliveFor(plan, key),
+      // Unpinning is `pin`'s: a plan that was made before must not undo it.
+      pinned: plan.pinned ? true : undefined,
+      arrivedMs,
+    };
+  }
+
+  /** A request that names no keep-alive leaves the one that another request has named. */
+  #keepAliveFor(plan: WorkerPlan, key: string): number | undefined {
+    const entry = this.#roster.withKey(key);
+    const isNamed = plan.explained.some(
+      ({ name, source }) => name === "keep_alive" && (source === "request" || source === "flag"),
+    );
+    if (entry === undefined || isNamed) return plan.keepAliveMs;
+    // Stored or configured anew since the worker was started, it applies at once.
+    return plan.keepAliveMs === entry.plan.keepAliveMs ? undefined : plan.keepAliveMs;
+  }
+
   /** What a caller that has to wait sees first. */
-  #tellWaiting(request: AcquireRequest, key: string): void {
-    const entry = this.#entries.values().find((one) => one.key === key);
-    const event = entry === undefined ? waitingForRoom(request) : entry.progress;
-    if (event !== undefined) tell(request, event);
+  #tellWaiting(waiter: Waiter): void {
+    const entry = this.#roster.withKey(waiter.key);
+    const event = entry === undefined ? waitingForRoom(this.#lineOf(waiter)) : entry.progress;
+    if (event !== undefined) tellWaiter(waiter, event);
+    if (entry !== undefined) this.#followLoad(entry);
   }
 
-  #takeWaiter(ticketId: number): Waiter | undefined {
-    const waiter = this.#waiters.get(ticketId);
-    this.#waiters.delete(ticketId);
-    return waiter;
+  #lineOf({ ticketId, plan }: Waiter): Line {
+    const loaded = this.#roster.all.map((one) => one.plan.model.name);
+    const queue = () => this.#scheduler.waiting;
+    return { ticketId, modelName: plan.model.name, queue, loaded };
   }
 
-  #startWorker(id: number, ticket: Ticket): void {
+  #followLoad(entry: Entry): void {
+    this.#roster.followLoad(entry, () => this.#waiters.hasListener(entry.key));
+  }
+
+  #startWorker(id: number, ticket: Ticket, isRetry: boolean): void {
     const waiter = this.#waiters.get(ticket.id);
     if (waiter === undefined) return;
-    const { request, backend, key } = waiter;
-    const { model, mode, settings } = request;
-    // The number is never used twice: a caller whose engine died must not reach another one at the same path.
-    const socket = join(this.#deps.runDirectory, `worker-${id}.sock`);
-    const slot = this.#freeSlot();
-    const logFile = join(this.#deps.logDirectory, `worker-${slot}.log`);
-    const { installer, pidStore, cores, limits, spawn = spawnEngine } = this.#deps;
-    const { stallMs = STALL_MS, stopGraceMs: graceMs = STOP_GRACE_MS } = limits;
-    const worker = new Worker(
-      { backend, model, mode, settings, socket, logFile },
-      { installer, pidStore, spawn, cores, stallMs, graceMs },
-    );
-    const facts = { worker, key, backend: backend.name, model, mode, socket, slot };
-    const entry: Entry = { ...facts, gone: Promise.resolve(), wasUsed: false, progress: undefined };
-    this.#entries.set(id, entry);
-    entry.gone = this.#run(id, entry);
+    const { key, plan, reason } = waiter;
+    this.#roster.start({ id, key, plan, reason: isRetry ? "retry" : reason });
+    const entry = this.#roster.get(id);
+    if (entry !== undefined) this.#followLoad(entry);
   }
 
-  async #run(id: number, entry: Entry): Promise<void> {
-    // The scheduler is in the middle of an event: nothing of ours may reach a listener before it is done.
-    await Promise.resolve();
-    const name = `model=${entry.model.name} backend=${entry.backend} worker=${id}`;
-    const error = await entry.worker.run({
-      onReady: (loadMs) => {
-        const ms = Math.round(loadMs);
-        log.info(`runtime: worker ready ${name} pid=${entry.worker.pid} ms=${ms}`);
-        this.#scheduler.onReady(id, this.#clock.now(), loadMs);
-        this.#noteIdle();
-      },
-      onProgress: (event) => this.#tell(entry, event),
-    });
-    if (error.code !== "shutting_down")
-      log.warn(`runtime: worker failed ${name} reason=${error.message}`);
-    else log.info(`runtime: worker stopped ${name}`);
-    this.#entries.delete(id);
-    this.#scheduler.onExited(id, error, this.#clock.now());
+  #onReady(entry: Entry, loadMs: number): void {
+    this.#sample(entry);
+    this.#scheduler.onReady(entry.id, this.#clock.now(), loadMs);
     this.#noteIdle();
+    void this.#memory.measureDevices(entry).then((isNew) => {
+      if (isNew && !entry.worker.isLost) this.#sample(entry);
+    });
   }
 
-  #tell(entry: Entry, event: ProgressEvent | WarningEvent): void {
-    entry.progress = event;
-    for (const { key, request } of this.#waiters.values()) {
-      if (key === entry.key) tell(request, event);
-    }
+  #sample(entry: Entry): void {
+    const demand = this.#memory.sample(entry);
+    if (demand !== undefined) this.#scheduler.onMeasured(entry.id, demand, this.#clock.now());
   }
 
   #stopWorker(id: number, reason: StopReason): void {
-    const entry = this.#entries.get(id);
-    log.info(
-      `runtime: worker told to stop model=${entry?.model.name} worker=${id} reason=${reason}`,
-    );
-    entry?.worker.stop();
+    const entry = this.#roster.get(id);
+    if (entry === undefined) return;
+    const { plan } = entry;
+    log.info(`runtime: worker told to stop model=${plan.model.name} worker=${id} reason=${reason}`);
+    this.events.emit({ kind: "stopping", atMs: this.#clock.now(), worker: entry.facts, reason });
+    // For the ledger alone: the scheduler is in the middle of an event, and its room is freed with its exit.
+    if (entry.isReady) this.#memory.sample(entry);
+    entry.worker.stop();
   }
 
   #grant(ticketId: number, workerId: number): void {
-    const waiter = this.#takeWaiter(ticketId);
-    const entry = this.#entries.get(workerId);
-    if (waiter === undefined || entry === undefined) return;
+    const entry = this.#roster.get(workerId);
+    if (entry === undefined) return;
     entry.wasUsed = true;
-    const lease = createLease(
-      {
-        socket: entry.socket,
-        backend: entry.backend,
-        modelId: entry.model.id,
-        modelName: entry.model.name,
-        workerId,
-        failure: () => entry.worker.failure(),
-      },
-      () => {
-        this.#scheduler.onReleased(workerId, this.#clock.now());
-        this.#noteIdle();
-      },
-    );
-    waiter.resolve(lease);
+    this.#waiters.grant(ticketId, entry.facts, ({ plan }) => this.#lease(entry, plan));
   }
 
-  #setDeadline(atMs: number | undefined): void {
-    this.#timer?.[Symbol.dispose]();
-    this.#timer = undefined;
-    if (atMs === undefined) return;
-    const delayMs = Math.min(Math.max(0, Math.ceil(atMs - this.#clock.now())), MAX_TIMER_MS);
-    this.#timer = this.#clock.setTimer(delayMs, () => {
-      this.#scheduler.onDeadline(this.#clock.now());
-      this.#noteIdle();
+  /** @param plan of the request, which may name its own defaults */
+  #lease(entry: Entry, plan: WorkerPlan): Lease {
+    const grantedMs = this.#clock.now();
+    return createLease(
+      {
+        socket: entry.socket,
+        plan,
+        modelName: entry.plan.model.name,
+        workerId: entry.id,
+        report: entry.report,
+        isAlive: () => !entry.worker.hasEnded,
+        failure: () => this.#roster.failure(entry),
+        watch: () => this.#watch(entry),
+      },
+      () => this.#release(entry, grantedMs),
+    );
+  }
+
+  #watch(entry: Entry) {
+    return watchSilence({
+      clock: this.#clock,
+      silenceMs: this.#deps.limits.silenceMs ?? SILENCE_MS,
+      isResponsive: () => this.#roster.isResponsive(entry),
+      onUnresponsive: () => entry.worker.kill(unresponsiveError(entry.names)),
     });
+  }
+
+  #release(entry: Entry, grantedMs: number): void {
+    const atMs = this.#clock.now();
+    const heldMs = atMs - grantedMs;
+    this.events.emit({ kind: "released", atMs, worker: entry.facts, heldMs });
+    if (!entry.worker.hasEnded && atMs - entry.sampledMs >= SAMPLE_MS) {
+      entry.sampledMs = atMs;
+      this.#sample(entry);
+    }
+    this.#scheduler.onReleased(entry.id, atMs);
+    this.#noteIdle();
   }
 
   async #close(graceMs: number): Promise<void> {
     this.#scheduler.onShutdown(this.#clock.now());
     this.#noteIdle();
-    const gone = Promise.all([...this.#entries.values()].map((entry) => entry.gone));
+    const gone = Promise.all(this.#roster.all.map((entry) => entry.gone));
     if (await settlesWithin(gone, graceMs)) return;
     this.#scheduler.onForcedShutdown(this.#clock.now());
     await gone;
-  }
-
-  #freeSlot(): number {
-    const taken = new Set(this.#entries.values().map(({ slot }) => slot));
-    let slot = 1;
-    while (taken.has(slot)) slot += 1;
-    return slot;
   }
 
   #noteIdle(): void {
@@ -360,38 +392,8 @@ export class Supervisor {
   }
 }
 
-function matches({ all, backend, models }: UnloadFilter, entry: Entry): boolean {
-  if (all === true) return true;
-  if (backend === undefined && models === undefined) return false;
-  if (backend !== undefined && backend !== entry.backend) return false;
-  return models === undefined || models.includes(entry.model.id);
-}
-
-/** A load belongs to nobody: a caller that fails to listen must not break it. */
-function tell({ onProgress }: AcquireRequest, event: ProgressEvent | WarningEvent): void {
-  try {
-    onProgress?.(event);
-  } catch (thrown) {
-    log.debug(`runtime: progress not taken reason=${String(thrown)}`);
-  }
-}
-
-function throwIfGone(request: AcquireRequest): void {
-  if (request.signal.aborted) throw cancelled(request);
-}
-
-function cancelled({ model, signal }: AcquireRequest): AppError {
+function cancelled({ model }: WorkerPlan, signal: AbortSignal): AppError {
   return new AppError("cancelled", `cannot run \`${model.name}\`: the request was cancelled`, {
     cause: signal.reason,
   });
-}
-
-function waitingForRoom({ model }: AcquireRequest): ProgressEvent {
-  return {
-    type: "progress",
-    id: model.name,
-    phase: "waiting",
-    done_bytes: null,
-    total_bytes: null,
-  };
 }

@@ -1,23 +1,32 @@
 /** One engine process serving one model, from nothing to gone. Knows no queue and no other worker. */
-import { access, constants, mkdir, rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
+import type { SettingMismatch } from "../api/settings.ts";
 import { AppError, toAppError } from "../errors.ts";
 import { log } from "../log.ts";
+import type { WorkerRecord } from "../state/worker-records.ts";
 import type {
   Backend,
   Bundle,
+  EngineReport,
   ExitFacts,
   Installation,
-  Mode,
   RunnableModel,
   WorkerSettings,
 } from "./backend.ts";
+import { askEngine } from "./engine-ask.ts";
+import { assertFilesExist } from "./engine-files.ts";
+import { engineView } from "./engine-view.ts";
 import { LogFile } from "./log-file.ts";
+import { findMismatches } from "./mismatches.ts";
+import type { WorkerPlan } from "./planner.ts";
 import { readStartTime } from "./process-identity.ts";
-import { type EngineProcess, settlesWithin, type Spawn } from "./process.ts";
+import { type EngineProcess, settlesWithin, type Spawn, type SpawnOptions } from "./process.ts";
 import { waitUntilReady } from "./readiness.ts";
-import type { WorkerRecord } from "./worker-records.ts";
+import type { Sandbox, SandboxName, SandboxView } from "./sandbox/sandbox.ts";
+import { unlessAborted } from "./unless-aborted.ts";
+import { exitError, stalledError, stoppedError, unwrapExit } from "./worker-errors.ts";
 
 /** The shape of the API's progress events, which the runtime may not import. */
 export interface ProgressEvent {
@@ -26,6 +35,10 @@ export interface ProgressEvent {
   readonly phase: string;
   readonly done_bytes: number | null;
   readonly total_bytes: number | null;
+  /** While it waits for room: its place in line, from 1. */
+  readonly position?: number | undefined;
+  /** While it waits for room: what is in memory, by name. */
+  readonly waiting_for?: string | undefined;
 }
 
 export interface WarningEvent {
@@ -53,10 +66,8 @@ export interface PidStore {
 
 export interface WorkerRequest {
   readonly backend: Backend;
-  readonly model: RunnableModel;
-  readonly mode: Mode;
-  readonly settings: WorkerSettings;
-  /** Must not be in use; its directory is made private. */
+  readonly plan: WorkerPlan;
+  /** Its directory is the worker's own: made private, and removed with all that is in it. */
   readonly socket: string;
   readonly logFile: string;
 }
@@ -66,20 +77,32 @@ export interface WorkerDeps {
   readonly pidStore: PidStore;
   readonly spawn: Spawn;
   readonly cores: number;
+  /** Asked for when an engine is about to start: finding out what works here takes time. */
+  readonly sandbox?: (() => Promise<Sandbox>) | undefined;
   /** Loading without any sign of progress for this long is given up. */
   readonly stallMs: number;
   /** From SIGTERM to SIGKILL. */
   readonly graceMs: number;
 }
 
+/** A worker that has just become able to serve. */
+export interface Readied {
+  /** From the spawn of the process. */
+  readonly loadMs: number;
+  /** Undefined if the engine tells nothing. */
+  readonly report: EngineReport | undefined;
+  readonly mismatches: readonly SettingMismatch[];
+}
+
 export interface WorkerEvents {
-  /** @param loadMs from the spawn of the process */
-  onReady(loadMs: number): void;
+  onReady(readied: Readied): void;
   onProgress: ProgressListener;
 }
 
 /** A broken connection reaches its caller before the exit of the process does. */
 const FAILURE_WAIT_MS = 1000;
+/** Of `sun_path`, its final zero left out. @see unix(7); sys/un.h of macOS */
+const MAX_SOCKET_BYTES = process.platform === "darwin" ? 103 : 107;
 
 export class Worker {
   readonly #request: WorkerRequest;
@@ -87,8 +110,12 @@ export class Worker {
   readonly #stop = new AbortController();
   readonly #end = Promise.withResolvers<AppError>();
   #engine: EngineProcess | undefined;
+  #sandboxName: SandboxName | undefined;
   #lastOutputMs = 0;
   #isReady = false;
+  #hasEnded = false;
+  /** Why it was killed, if it was. */
+  #verdict: AppError | undefined;
 
   constructor(request: WorkerRequest, deps: WorkerDeps) {
     this.#request = request;
@@ -99,19 +126,33 @@ export class Worker {
     return this.#engine?.pid ?? null;
   }
 
+  /** What confines its process; undefined before there is one. */
+  get sandbox(): SandboxName | undefined {
+    return this.#sandboxName;
+  }
+
+  /** It cannot serve any more: its process has ended, or was killed. */
+  get isLost(): boolean {
+    return this.#hasEnded || this.#verdict !== undefined;
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
   /**
    * The whole life: installs the engine if need be, starts it, reports readiness, waits for its end, and gives back
    * all it held. Call it once. Never rejects.
    *
-   * @returns why it ended; `shutting_down` if `stop` was called
+   * @returns why it ended; `shutting_down` if `stop` was called, insufficient_memory if memory ran out
    */
   async run(events: WorkerEvents): Promise<AppError> {
     try {
       await using held = new AsyncDisposableStack();
       const facts = await this.#live(held, events);
-      this.#end.resolve(this.#stop.signal.aborted ? this.#stopped() : this.#explain(facts));
+      this.#conclude(() => exitError(this.#names(), this.#unwrapped(facts), this.#isReady));
     } catch (thrown) {
-      this.#end.resolve(this.#stop.signal.aborted ? this.#stopped() : toAppError(thrown));
+      this.#conclude(() => toAppError(thrown));
     }
     return this.#end.promise;
   }
@@ -122,6 +163,14 @@ export class Worker {
     void this.#engine?.terminate();
   }
 
+  /** Ends it at once, for that reason. */
+  kill(reason: AppError): void {
+    if (this.#hasEnded) return;
+    this.#verdict ??= reason;
+    this.#stop.abort();
+    this.#engine?.kill();
+  }
+
   /** Why it died, or undefined if it has not died within a second. */
   async failure(): Promise<AppError | undefined> {
     const hasEnded = await settlesWithin(this.#end.promise, FAILURE_WAIT_MS);
@@ -130,42 +179,72 @@ export class Worker {
 
   // --- internal ---
 
+  #conclude(explain: () => AppError): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    const { name } = this.#request.plan.model;
+    const wasStopped = this.#stop.signal.aborted;
+    this.#end.resolve(this.#verdict ?? (wasStopped ? stoppedError(name) : explain()));
+  }
+
+  #names() {
+    const { backend, plan, logFile } = this.#request;
+    return { modelName: plan.model.name, backend, logFile };
+  }
+
+  #unwrapped(facts: ExitFacts): ExitFacts {
+    return this.#sandboxName === "bubblewrap" ? unwrapExit(facts) : facts;
+  }
+
   async #live(held: AsyncDisposableStack, events: WorkerEvents): Promise<ExitFacts> {
-    const { backend, model, mode, settings, socket } = this.#request;
+    const { backend, plan, socket } = this.#request;
+    const { model, mode } = plan;
     const { signal } = this.#stop;
     const { onProgress } = events;
     const installing = this.#deps.installer.ensure(backend.name, { signal, onProgress });
     const installation = await unlessAborted(installing, signal);
     onProgress(loading(model));
-    const opening = model.openBundle(signal);
-    const bundle: Bundle = held.use(
-      await unlessAborted(opening, signal, (late) => late[Symbol.asyncDispose]()),
-    );
-    await assertExecutable(installation, model);
+    const bundle = await this.#open(held, model);
+    const draft = plan.draft === undefined ? undefined : await this.#open(held, plan.draft);
+    const settings = withDraft(plan.settings, draft);
+    const bundles = draft === undefined ? [bundle] : [bundle, draft];
+    await assertFilesExist({ modelName: model.name, installation, bundles, settings });
     const { cores } = this.#deps;
     const { platform } = process;
     const input = { bundle, mode, settings, alias: model.name, socket, cores, platform };
     const { args, env } = backend.args(input);
-    await mkdir(dirname(socket), { recursive: true, mode: 0o700 });
-    // An engine refuses to listen where a file is.
-    await rm(socket, { force: true });
-    held.defer(() => rm(socket, { force: true }));
+    const sandbox = await this.#deps.sandbox?.();
+    await makeSocketDirectory(held, socket);
+    const command = [...installation.command, ...args];
+    const confined = sandbox && {
+      sandbox,
+      view: await engineView({ installation, bundles, settings, socket, env }),
+    };
     signal.throwIfAborted();
-    const engine = this.#spawn(held, [...installation.command, ...args], env);
-    await this.#untilReady(engine, events);
+    const engine = this.#spawn(held, { command, env }, confined);
+    await this.#untilReady(engine, events, { settings, modelPath: bundle.model });
     return engine.exited;
+  }
+
+  async #open(held: AsyncDisposableStack, model: RunnableModel): Promise<Bundle> {
+    const { signal } = this.#stop;
+    const opening = model.openBundle(signal);
+    return held.use(await unlessAborted(opening, signal, (late) => late[Symbol.asyncDispose]()));
   }
 
   #spawn(
     held: AsyncDisposableStack,
-    command: readonly string[],
-    env: Readonly<Record<string, string>>,
+    { command, env }: Pick<SpawnOptions, "command" | "env">,
+    confined: { readonly sandbox: Sandbox; readonly view: SandboxView } | undefined,
   ): EngineProcess {
-    const { socket, logFile } = this.#request;
+    const { backend, plan, socket, logFile } = this.#request;
+    const { sandbox, view } = confined ?? {};
+    this.#sandboxName = sandbox?.name ?? "none";
     const output = held.use(new LogFile(logFile));
     const engine = this.#deps.spawn({
-      command,
+      command: view === undefined ? command : (sandbox?.wrap(command, view) ?? command),
       env,
+      sandbox,
       directory: dirname(socket),
       graceMs: this.#deps.graceMs,
       onOutput: (chunk) => {
@@ -174,6 +253,8 @@ export class Worker {
       },
     });
     this.#engine = engine;
+    const { id: model_id, name: model } = plan.model;
+    void output.begin({ model, model_id, backend: backend.name, pid: engine.pid });
     held.defer(() => engine.terminate());
     this.#record(held, engine.pid);
     log.debug(`runtime: engine spawned pid=${engine.pid} argv=${JSON.stringify(command)}`);
@@ -198,9 +279,14 @@ export class Worker {
     });
   }
 
-  async #untilReady(engine: EngineProcess, events: WorkerEvents): Promise<void> {
-    const { backend, model, socket, logFile } = this.#request;
+  async #untilReady(
+    engine: EngineProcess,
+    events: WorkerEvents,
+    wanted: { readonly settings: WorkerSettings; readonly modelPath: string },
+  ): Promise<void> {
+    const { backend, socket } = this.#request;
     const { stallMs } = this.#deps;
+    const { signal } = this.#stop;
     const spawnedMs = performance.now();
     const readiness = await waitUntilReady({
       socket,
@@ -208,83 +294,57 @@ export class Worker {
       exited: engine.exited,
       lastOutputMs: () => this.#lastOutputMs,
       stallMs,
-      signal: this.#stop.signal,
+      signal,
     });
-    if (readiness === "stalled") {
-      const reason = `${backend.name} made no progress for ${stallMs / 1000} s`;
-      throw new AppError("worker_failed", `cannot load \`${model.name}\`: ${reason}`, {
-        hint: `Read the engine's log: ${logFile}.`,
-        details: { backend: backend.name, stall_ms: stallMs, log_file: logFile },
-      });
-    }
+    if (readiness === "stalled") throw stalledError(this.#names(), stallMs);
     if (readiness === "exited") return;
+    const loadMs = performance.now() - spawnedMs;
+    const report = await this.#report();
+    signal.throwIfAborted();
     this.#isReady = true;
-    events.onReady(performance.now() - spawnedMs);
+    const mismatches = report === undefined ? [] : findMismatches(wanted, report);
+    events.onReady({ loadMs, report, mismatches });
   }
 
-  #explain(facts: ExitFacts): AppError {
-    const { backend, model, logFile } = this.#request;
-    const { reason, hint } = backend.explainExit(facts);
-    const verb = this.#isReady ? "serve" : "load";
-    return new AppError("worker_failed", `cannot ${verb} \`${model.name}\`: ${reason}`, {
-      hint: hint ?? `Read the engine's log: ${logFile}.`,
-      details: {
-        backend: backend.name,
-        exit_code: facts.exitCode,
-        signal: facts.signal,
-        log_file: logFile,
-      },
-    });
-  }
-
-  #stopped(): AppError {
-    const { name } = this.#request.model;
-    return new AppError("shutting_down", `cannot serve \`${name}\`: its worker was stopped`, {
-      hint: "Try again: the model is loaded again when it is asked for.",
-    });
+  /** Asked before the first request, so that nobody is served under settings that nobody has checked. */
+  async #report(): Promise<EngineReport | undefined> {
+    const { backend, plan, socket } = this.#request;
+    const { signal } = this.#stop;
+    try {
+      return await backend.report?.((path) => askEngine(socket, path, { signal }));
+    } catch (thrown) {
+      if (!signal.aborted) {
+        const { message } = toAppError(thrown);
+        log.warn(`runtime: settings not read back model=${plan.model.name} reason=${message}`);
+      }
+      return undefined;
+    }
   }
 }
 
-/**
- * Stops waiting when the signal aborts, even if the one that works does not listen to it.
- *
- * @param giveBack what to do with a result that comes too late
- */
-async function unlessAborted<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-  giveBack: (late: T) => unknown = () => undefined,
-): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => {
-    work.then(giveBack).catch((thrown: unknown) => {
-      log.debug(`runtime: late result lost reason=${String(thrown)}`);
-    });
-    reject(signal.reason);
-  };
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    if (signal.aborted) onAbort();
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-}
+// --- internal ---
 
 function loading(model: RunnableModel): ProgressEvent {
   const total_bytes = model.weightBytes;
   return { type: "progress", id: model.name, phase: "loading", done_bytes: null, total_bytes };
 }
 
-async function assertExecutable(installation: Installation, model: RunnableModel): Promise<void> {
-  const [program = ""] = installation.command;
-  try {
-    await access(program, constants.X_OK);
-  } catch (cause) {
-    const reason = `${installation.backend}'s program \`${program}\` cannot be executed`;
-    throw new AppError("worker_failed", `cannot load \`${model.name}\`: ${reason}`, {
-      hint: "Install the engine again with `tug install-runner`.",
-      cause,
+function withDraft(settings: WorkerSettings, draft: Bundle | undefined): WorkerSettings {
+  if (draft === undefined) return settings;
+  return { ...settings, draft: { ...settings.draft, model: draft.model } };
+}
+
+/** What a killed runner left there is in the way: an engine refuses to listen where a file is. */
+async function makeSocketDirectory(held: AsyncDisposableStack, socket: string): Promise<void> {
+  if (Buffer.byteLength(socket) > MAX_SOCKET_BYTES) {
+    const reason = `its path is longer than ${MAX_SOCKET_BYTES} bytes`;
+    throw new AppError("usage", `cannot listen on \`${socket}\`: ${reason}`, {
+      hint: "Set TUG_HOME to a directory with a shorter path.",
     });
   }
+  const directory = dirname(socket);
+  const remove = (): Promise<void> => rm(directory, { recursive: true, force: true });
+  await remove();
+  held.defer(remove);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
 }

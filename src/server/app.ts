@@ -6,9 +6,13 @@ import type { AppDeps, AppEnv } from "./deps.ts";
 import { requireApiKey } from "./auth.ts";
 import { toErrorResponse } from "./error-response.ts";
 import { guard } from "./guard.ts";
+import { requestIds } from "./request-id.ts";
 import { engineRoutes } from "./routes/engines.ts";
 import { healthRoutes } from "./routes/health.ts";
+import { logRoutes } from "./routes/logs.ts";
+import { metricsRoutes } from "./routes/metrics.ts";
 import { openaiRoutes } from "./routes/openai.ts";
+import { requestRoutes } from "./routes/requests.ts";
 import { runnerRoutes } from "./routes/runner.ts";
 
 export type App = Hono<AppEnv>;
@@ -18,14 +22,19 @@ const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 export function createApp(deps: AppDeps): App {
   const app: App = new Hono<AppEnv>({ getPath: routePath });
   app.use(requestLog());
+  app.use(requestIds());
   // A page that rebinds a name to this machine has no key; with one, the Host header may name any address of it.
   app.use(guard(deps.allowedOrigins, { anyHost: deps.apiKey !== undefined }));
   app.use(requireApiKey(deps.apiKey));
   app.route("/models", deps.models);
   if (deps.registries !== undefined) app.route("/registries", deps.registries);
   app.route("/engines", engineRoutes(deps));
+  app.route("/engines", requestRoutes(deps));
+  if (deps.settingsRoutes !== undefined) app.route("/engines", deps.settingsRoutes);
   app.route("/", openaiRoutes(deps));
   app.route("/", runnerRoutes(deps));
+  app.route("/", logRoutes(deps));
+  app.route("/", metricsRoutes(deps.metrics));
   app.route("/", healthRoutes(deps));
   app.onError((thrown, c) => {
     const error = toAppError(thrown);

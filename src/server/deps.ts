@@ -18,10 +18,16 @@ import type {
 } from "../api/models.ts";
 import type { ProgressListener } from "../api/progress.ts";
 import type { SearchQuery } from "../models/search.ts";
-import type { RunnableModel } from "../runtime/backend.ts";
+import type { Mode, RunnableModel } from "../runtime/backend.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { Installer } from "../runtime/installer/installer.ts";
+import type { Planner } from "../runtime/planner.ts";
 import type { Supervisor } from "../runtime/supervisor.ts";
 import type { Store } from "../store/store.ts";
+import type { LogSource } from "./log-reader.ts";
+import type { InferenceObserver } from "./observer.ts";
+import type { MetricsSource } from "./routes/metrics.ts";
+import type { RequestLog } from "./routes/requests.ts";
 
 /** What the listener knows of a request, beyond the request. */
 export interface Bindings {
@@ -34,25 +40,33 @@ export interface Bindings {
 /** For Hono's type parameter. */
 export interface AppEnv {
   Bindings: Bindings;
+  Variables: {
+    /** The client's own, or made here; answered as `x-request-id`. */
+    requestId?: string;
+  };
 }
 
 /** The part of the supervisor that requests reach. */
-export type Runtime = Pick<Supervisor, "acquire" | "list" | "unload">;
+export type Runtime = Pick<Supervisor, "acquire" | "list" | "unload" | "pin" | "events">;
 
 /** The part of the installer that requests reach. */
 export type EngineInstaller = Pick<Installer, "list" | "install" | "uninstall">;
+
+/** The part of the stored settings that `pin` reaches. */
+export interface SettingsStore {
+  /** @param mode null: for all modes */
+  set(modelId: string, mode: Mode | null, patch: { readonly pinned?: boolean | null }): unknown;
+}
 
 /** The runner itself, as far as requests may see and steer it. */
 export interface RunnerControl {
   info(): Promise<RunnerInfo>;
   /** Asked to leave: it takes no new work. */
   readonly isStopping: boolean;
+  /** Aborted when the work is done and whoever only watches has to go. */
+  readonly watching?: AbortSignal;
   /** Returns at once. */
   stop(options: { readonly force: boolean }): void;
-  logs(options: {
-    readonly follow: boolean;
-    readonly signal: AbortSignal;
-  }): ReadableStream<Uint8Array>;
 }
 
 /** What long work gets. */
@@ -84,6 +98,21 @@ export interface AppDeps {
   readonly runtime?: Runtime;
   /** Called when a request needs it: most commands never do. */
   readonly installer: () => EngineInstaller | Promise<EngineInstaller>;
+  /** Called when a request needs it. */
+  readonly planner: () => Pick<Planner, "plan"> | Promise<Pick<Planner, "plan">>;
+  /** `_configure`, `explain` and `estimate`, under `/engines`. */
+  readonly settingsRoutes?: Hono<AppEnv>;
+  /** Where settings of models are kept. Called when a request needs it. */
+  readonly settings: () => SettingsStore | Promise<SettingsStore>;
+  /** They see every inference request. */
+  readonly observers?: readonly InferenceObserver[];
+  /** Absent where they are turned off. */
+  readonly metrics?: MetricsSource;
+  /** Requests that were recorded. Called when somebody asks for them: it opens the database. */
+  readonly requestLog?: () => RequestLog | Promise<RequestLog>;
+  /** What the runner and its engines said, also when none runs. */
+  readonly logs?: LogSource;
+  readonly clock?: Clock;
   /** @param options.trusted whether the caller may name any file on this machine */
   readonly resolve: (
     name: string,

@@ -1,7 +1,7 @@
 /** Failures as HTTP: status, headers and the body that OpenAI's clients parse. */
 import { type AppError, type ErrorCode, toErrorObject } from "../errors.ts";
 
-/** In seconds. A worker frees up when an answer ends, which is a matter of seconds. */
+/** In seconds, where the error does not say. A worker frees up when an answer ends, which is a matter of seconds. */
 const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = { queue_full: 5 };
 
 export interface ErrorBody {
@@ -33,7 +33,8 @@ export function toErrorBody(error: AppError): ErrorBody {
 
 export function toErrorResponse(error: AppError): Response {
   const headers = new Headers({ "content-type": "application/json" });
-  const seconds = RETRY_AFTER_SECONDS[error.code];
+  const said = error.details?.["retry_after_seconds"];
+  const seconds = typeof said === "number" ? Math.ceil(said) : RETRY_AFTER_SECONDS[error.code];
   if (seconds !== undefined) headers.set("retry-after", String(seconds));
   return new Response(JSON.stringify(toErrorBody(error)), { status: error.status, headers });
 }

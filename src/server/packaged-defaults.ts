@@ -1,27 +1,29 @@
-/** What a model's package says requests get where they say nothing themselves. Pure. */
+/** What a model's settings and package say requests get where they say nothing themselves. Pure. */
 import { isRecord } from "../oci/descriptor.ts";
-import type { PackagedDefaults } from "../oci/model-defaults.ts";
+import type { RequestDefaults } from "../runtime/planner.ts";
 
-/** Turns a package brings along stand before those of the request: a conversation that has more is another one. */
 type Body = Readonly<Record<string, unknown>>;
 
 /**
- * Members that the request has win. A system message of the request replaces the packaged one; packaged turns come
- * before the first turn.
+ * Members that the request has win. A system message of the request replaces the one of the settings; packaged turns
+ * come before the first turn.
  *
  * @returns the same object if nothing is added
  */
-export function applyDefaults(body: Body, defaults: PackagedDefaults | undefined): Body {
+export function applyDefaults(body: Body, defaults: Partial<RequestDefaults> | undefined): Body {
   if (defaults === undefined) return body;
   const missing = Object.entries(defaults.parameters ?? {}).filter(
     ([name]) => !(SYNONYMS[name] ?? [name]).some((word) => Object.hasOwn(body, word)),
   );
-  const messages = withPackaged(body["messages"], defaults);
-  if (missing.length === 0 && messages === body["messages"]) return body;
+  const messages = withDefaults(body["messages"], defaults);
+  const template = withThinking(body, defaults.think);
+  const isSame = messages === body["messages"] && template === body["chat_template_kwargs"];
+  if (missing.length === 0 && isSame) return body;
   return {
     ...Object.fromEntries(missing),
     ...body,
     ...(messages === undefined ? {} : { messages }),
+    ...(template === undefined ? {} : { chat_template_kwargs: template }),
   };
 }
 
@@ -32,9 +34,13 @@ const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   max_tokens: ["max_tokens", "max_completion_tokens", "n_predict"],
 };
 
-function withPackaged(
+/** Words by which a request itself says whether and how much the model is to think. */
+const THINKING = ["reasoning_effort", "reasoning", "think", "reasoning_budget"];
+
+/** Turns a package brings along stand before those of the request: a conversation that has more is another one. */
+function withDefaults(
   messages: unknown,
-  { system, messages: turns = [] }: PackagedDefaults,
+  { system, messages: turns = [] }: Partial<RequestDefaults>,
 ): unknown {
   if (!Array.isArray(messages)) return messages;
   const own = messages.filter(isSystem);
@@ -43,6 +49,16 @@ function withPackaged(
     own.length > 0 || system === undefined ? own : [{ role: "system", content: system }];
   if (first === own && turns.length === 0) return messages;
   return [...first, ...turns, ...rest];
+}
+
+/** Templates that do not know the word ignore it. */
+function withThinking(body: Body, think: boolean | undefined): unknown {
+  const said = body["chat_template_kwargs"];
+  if (think === undefined || !Array.isArray(body["messages"])) return said;
+  if (THINKING.some((word) => Object.hasOwn(body, word))) return said;
+  if (said === undefined || said === null) return { enable_thinking: think };
+  if (!isRecord(said) || Object.hasOwn(said, "enable_thinking")) return said;
+  return { ...said, enable_thinking: think };
 }
 
 function isSystem(message: unknown): boolean {

@@ -1,15 +1,19 @@
 /**
  * A request on its way to a worker, and the answer on its way back.
  *
- * The first chunk is awaited before the answer begins: until then a failure is still an honest 502, and the listener
- * would hold the headers back for it anyway. After that chunks pass as they come. Reading them here costs 1 to 3 µs
- * each over handing the engine's body to the listener, which would hide when the answer ends and how.
+ * The first chunk is awaited before the answer begins: until then a failure is still an honest 502, or another worker
+ * may be tried, and the listener would hold the headers back for it anyway. After that chunks pass as they come. Reading
+ * them here costs 1 to 3 µs each over handing the engine's body to the listener, which would hide when the answer ends
+ * and how.
  */
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { Lease } from "../runtime/lease.ts";
-import { toErrorBody } from "./error-response.ts";
+import type { SilenceWatch } from "../runtime/silence.ts";
+import type { Dialect } from "./dialect.ts";
+import { readRefusal, toRefusal } from "./engine-refusal.ts";
 import { EventFramer } from "./event-framer.ts";
+import type { InferenceTrace } from "./observer.ts";
 
 export interface WorkerRequest {
   readonly method: string;
@@ -51,13 +55,34 @@ const NOT_FORWARDED = [
   "x-api-key",
 ];
 
+/** The beginning of an answer: nothing of it has been sent yet. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  /** Absent: it has no body. Bytes: it is an engine's refusal, as a JSON object. */
+  readonly body: Relay | Uint8Array<ArrayBuffer> | undefined;
+}
+
+export interface ProxyOptions {
+  readonly dialect: Dialect;
+  /** Told of the pieces and of the end, once there is an answer. */
+  readonly trace?: InferenceTrace | undefined;
+}
+
 /**
- * Sends the request to the lease's worker. Takes the lease: it is released when the answer has ended, has failed, or
- * is not wanted any more, exactly once.
+ * Sends the request to the lease's worker and waits for the first bytes of the answer. Takes the lease: it is released
+ * when the answer has ended, has failed, or is not wanted any more, exactly once.
  *
- * @throws worker_failed (nothing was answered; with the engine's reason), cancelled
+ * @throws worker_failed or insufficient_memory (nothing was answered; with the engine's reason), cancelled,
+ *   shutting_down (the worker was told to leave), context_length_exceeded
  */
-export async function proxyToWorker(request: WorkerRequest, lease: Lease): Promise<Response> {
+export async function proxyToWorker(
+  request: WorkerRequest,
+  lease: Lease,
+  options: ProxyOptions,
+): Promise<Answer> {
+  // Ends with the lease.
+  const silence = lease.watch();
   try {
     const upstream = await fetch(`http://localhost${request.path}`, {
       method: request.method,
@@ -72,12 +97,28 @@ export async function proxyToWorker(request: WorkerRequest, lease: Lease): Promi
       // A long prompt may take longer than fetch's five idle minutes. Bun knows it, its types do not.
       ...({ timeout: false } as object),
     });
-    return await answer(upstream, request, lease);
+    if (upstream.status >= 400) return await refused(upstream, lease, options.dialect);
+    silence.heard();
+    return await begin(upstream, { ...request, ...options, lease, silence });
   } catch (error) {
     const failure = await toFailure(error, request, lease);
     lease[Symbol.dispose]();
     throw failure;
   }
+}
+
+/** As a response: from here on its pieces are told to the trace, and its end. */
+export function toResponse(
+  { status, headers, body }: Answer,
+  trace: InferenceTrace | undefined,
+): Response {
+  trace?.responded(status, headers);
+  if (body instanceof Relay) {
+    return new Response(new ReadableStream(body, { highWaterMark: 0 }), { status, headers });
+  }
+  if (body !== undefined) trace?.chunk(body);
+  trace?.ended();
+  return new Response(body ?? null, { status, headers });
 }
 
 /** What of a client's header fields an engine gets. */
@@ -106,27 +147,49 @@ function without(from: Headers, names: readonly string[]): Headers {
   return headers;
 }
 
-async function answer(
-  upstream: Response,
-  { signal, path }: WorkerRequest,
-  lease: Lease,
-): Promise<Response> {
+interface Exchange extends ProxyOptions {
+  readonly lease: Lease;
+  readonly silence: Pick<SilenceWatch, "heard">;
+  readonly signal: AbortSignal;
+  readonly path: string;
+}
+
+/** What the engine says is all there is: the worker is free before the client has read it. */
+async function refused(upstream: Response, lease: Lease, dialect: Dialect): Promise<Answer> {
+  const bytes = await readRefusal(upstream);
+  const { modelName } = lease;
+  const { status, body } = toRefusal({ status: upstream.status, bytes }, { modelName, dialect });
+  const headers = responseHeaders(upstream.headers);
+  headers.delete("content-length");
+  headers.delete("content-encoding");
+  headers.set("content-type", "application/json");
+  lease[Symbol.dispose]();
+  return { status, headers, body: new TextEncoder().encode(JSON.stringify(body)) };
+}
+
+async function begin(upstream: Response, exchange: Exchange): Promise<Answer> {
   const init = { status: upstream.status, headers: responseHeaders(upstream.headers) };
   const reader = upstream.body?.getReader();
-  const first = await reader?.read();
-  if (reader === undefined || first === undefined || first.done) {
-    lease[Symbol.dispose]();
-    return new Response(null, init);
+  const framer = isEventStream(upstream.headers) ? new EventFramer() : undefined;
+  const first = reader && (await firstPiece(reader, framer));
+  if (reader !== undefined && first !== undefined) {
+    return { ...init, body: new Relay({ ...exchange, reader, framer, first }) };
   }
-  const isEvents = isEventStream(upstream.headers);
-  const relay = new Relay({
-    reader,
-    lease,
-    signal,
-    path,
-    framer: isEvents ? new EventFramer() : undefined,
-  });
-  return new Response(relay.stream(first.value), init);
+  exchange.lease[Symbol.dispose]();
+  return { ...init, body: undefined };
+}
+
+/** Half an event is not sent, so until then the request may still go to another worker. */
+async function firstPiece(
+  reader: Reader,
+  framer: EventFramer | undefined,
+): Promise<Uint8Array | undefined> {
+  for (;;) {
+    const { value } = await reader.read();
+    const ready = value === undefined ? framer?.rest() : (framer?.push(value) ?? value);
+    if (ready !== undefined && ready.byteLength > 0) return ready;
+    if (value === undefined) return undefined;
+  }
 }
 
 function isEventStream(headers: Headers): boolean {
@@ -135,88 +198,102 @@ function isEventStream(headers: Headers): boolean {
   return headers.get("content-type")?.startsWith("text/event-stream") === true;
 }
 
-interface RelayOptions {
-  readonly reader: Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel">;
-  readonly lease: Lease;
-  readonly signal: AbortSignal;
-  readonly path: string;
+type Reader = Pick<ReadableStreamDefaultReader<Uint8Array>, "read" | "cancel">;
+
+interface RelayOptions extends Exchange {
+  readonly reader: Reader;
   /** For streams that can carry an error event. */
   readonly framer: EventFramer | undefined;
+  readonly first: Uint8Array;
 }
 
 type Controller = ReadableStreamDefaultController<Uint8Array>;
 
 /** Passes chunks on as the client takes them, and lets go of the worker at the end, whichever end it is. */
-class Relay {
+export class Relay {
   readonly #options: RelayOptions;
+  readonly #trace: InferenceTrace | undefined;
   #isHeld = true;
 
   constructor(options: RelayOptions) {
     this.#options = options;
+    this.#trace = options.trace;
     // A client that leaves between the first chunk and the listener's first read cancels nothing.
-    options.signal.addEventListener("abort", this.#release, { once: true });
-    if (options.signal.aborted) this.#release();
+    options.signal.addEventListener("abort", this.#abandon, { once: true });
+    if (options.signal.aborted) this.#abandon();
   }
 
-  stream(first: Uint8Array): ReadableStream<Uint8Array> {
-    const { reader } = this.#options;
-    return new ReadableStream<Uint8Array>(
-      {
-        start: (controller) => void this.#forward(controller, first),
-        // No async function: it is called for every token.
-        pull: (controller) => this.#next(controller),
-        cancel: async (reason) => {
-          this.#release();
-          await reader.cancel(reason);
-        },
-      },
-      { highWaterMark: 0 },
-    );
+  /** Whether it can carry comments and an error event. */
+  get isEventStream(): boolean {
+    return this.#options.framer !== undefined;
   }
 
-  #next(controller: Controller): Promise<void> {
-    return this.#options.reader.read().then(
+  readonly start = (controller: Controller): void => {
+    this.#send(controller, this.#options.first);
+  };
+
+  // No async function: it is called for every token.
+  readonly pull = (controller: Controller): Promise<void> =>
+    this.#options.reader.read().then(
       ({ value }) => {
         if (value === undefined) return this.#end(controller);
-        return this.#forward(controller, value) ? undefined : this.#next(controller);
+        return this.#forward(controller, value) ? undefined : this.pull(controller);
       },
       (error: unknown) => this.#fail(controller, error),
     );
-  }
+
+  readonly cancel = async (reason?: unknown): Promise<void> => {
+    this.#abandon();
+    await this.#options.reader.cancel(reason);
+  };
 
   /** @returns false if there is nothing to send yet */
   #forward(controller: Controller, chunk: Uint8Array): boolean {
-    const { framer } = this.#options;
+    const { framer, silence } = this.#options;
+    silence.heard();
     const ready = framer === undefined ? chunk : framer.push(chunk);
-    if (ready.byteLength > 0) controller.enqueue(ready);
+    if (ready.byteLength > 0) this.#send(controller, ready);
     return ready.byteLength > 0;
+  }
+
+  #send(controller: Controller, bytes: Uint8Array): void {
+    this.#trace?.chunk(bytes);
+    controller.enqueue(bytes);
   }
 
   #end(controller: Controller): void {
     const rest = this.#options.framer?.rest();
-    if (rest !== undefined && rest.byteLength > 0) controller.enqueue(rest);
+    if (rest !== undefined && rest.byteLength > 0) this.#send(controller, rest);
     controller.close();
     this.#release();
   }
 
   /** The status is spent: an event stream ends with an error event, any other body is visibly cut off. */
   async #fail(controller: Controller, thrown: unknown): Promise<void> {
-    const { lease, framer } = this.#options;
+    const { lease, framer, dialect } = this.#options;
     const error = await toFailure(thrown, this.#options, lease);
     log.debug(`server: answer broke off model=${lease.modelName} reason=${error.message}`);
-    this.#release();
+    this.#release(error);
     if (framer === undefined || error.code === "cancelled") return controller.error(error);
-    const event = `data: ${JSON.stringify(toErrorBody(error))}\n\n`;
-    controller.enqueue(new TextEncoder().encode(event));
+    controller.enqueue(new TextEncoder().encode(dialect.errorEvent(dialect.errorBody(error))));
     return controller.close();
   }
 
-  readonly #release = (): void => {
+  readonly #abandon = (): void => {
+    if (this.#isHeld) this.#release(clientLeft(this.#options.path));
+  };
+
+  #release(error?: AppError): void {
     if (!this.#isHeld) return;
     this.#isHeld = false;
-    this.#options.signal.removeEventListener("abort", this.#release);
+    this.#options.signal.removeEventListener("abort", this.#abandon);
     this.#options.lease[Symbol.dispose]();
-  };
+    this.#trace?.ended(error);
+  }
+}
+
+function clientLeft(path: string, cause?: unknown): AppError {
+  return new AppError("cancelled", `cannot answer ${path}: the client left`, { cause });
 }
 
 async function toFailure(
@@ -224,9 +301,8 @@ async function toFailure(
   { signal, path }: { readonly signal: AbortSignal; readonly path: string },
   lease: Lease,
 ): Promise<AppError> {
-  if (signal.aborted) {
-    return new AppError("cancelled", `cannot answer ${path}: the client left`, { cause: thrown });
-  }
+  if (signal.aborted) return clientLeft(path, thrown);
+  if (thrown instanceof AppError) return thrown;
   const failure = await lease.failure();
   if (failure !== undefined) return failure;
   const reason = (thrown as Error).message;

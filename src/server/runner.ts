@@ -1,11 +1,9 @@
 /** The life of the running runner: what it says of itself, when it leaves, and in which order it lets go. */
-import type { RunnerInfo } from "../api/engines.ts";
-import { AppError } from "../errors.ts";
+import type { RunnerInfo, SandboxInfo } from "../api/engines.ts";
 import { log } from "../log.ts";
 import { pause } from "../pause.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
 import { VERSION } from "../version.ts";
-import { followFile } from "./follow-file.ts";
 import type { Listening } from "./listen.ts";
 import type { EngineInstaller, RunnerControl } from "./deps.ts";
 import { toEngineInstallation } from "./routes/engines.ts";
@@ -25,9 +23,9 @@ export interface RunningRunnerDeps {
   readonly installer: Pick<EngineInstaller, "list">;
   /** While it pulls it does not leave for being idle; when it is to leave, pulls are cancelled, and go on another time. */
   readonly pulls?: { readonly busy: boolean; close(): Promise<void> };
-  /** Where its stderr goes; undefined for one that runs at a terminal. */
-  readonly logFile?: string;
   readonly idleExitMs: number | null;
+  /** Looked up when somebody asks. */
+  readonly sandbox?: () => Promise<SandboxInfo>;
   readonly clock?: Clock;
 }
 
@@ -70,7 +68,12 @@ export class RunningRunner implements RunnerControl {
       started_at: this.#startedAt.toISOString(),
       idle_exit_ms: this.#deps.idleExitMs,
       engines: (await this.#deps.installer.list()).map(toEngineInstallation),
+      sandbox: await this.#deps.sandbox?.(),
     };
+  }
+
+  get watching(): AbortSignal {
+    return this.#followers.signal;
   }
 
   get isStopping(): boolean {
@@ -87,21 +90,6 @@ export class RunningRunner implements RunnerControl {
     void this.#close(force ? 0 : DRAIN_MS);
   }
 
-  logs(options: { follow: boolean; signal: AbortSignal }): ReadableStream<Uint8Array> {
-    const { logFile } = this.#deps;
-    if (logFile !== undefined) {
-      const signal = AbortSignal.any([options.signal, this.#followers.signal]);
-      return followFile(logFile, { ...options, signal });
-    }
-    throw new AppError(
-      "not_supported",
-      "cannot show the log: the runner writes it to its terminal",
-      {
-        hint: "Look where `tug serve` was started.",
-      },
-    );
-  }
-
   // --- internal ---
 
   /** Answers first, then the doors: whoever is being answered still hears the end. */
@@ -109,7 +97,7 @@ export class RunningRunner implements RunnerControl {
     try {
       const deadline = performance.now() + graceMs;
       await Promise.all([this.#deps.supervisor.close({ graceMs }), this.#deps.pulls?.close()]);
-      // Who only follows the log waits for nothing; an upload or an installation is let finish.
+      // Who only follows the log or the events waits for nothing; an upload or an installation is let finish.
       this.#followers.abort();
       while (this.#isServing() && !this.#forced && performance.now() < deadline)
         await pause(POLL_MS);

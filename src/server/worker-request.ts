@@ -1,45 +1,54 @@
 /** What a request says about the worker that is to serve it. */
 import * as v from "valibot";
-import { boundedDuration, parseDuration } from "../config.ts";
+import type { ModelSettings } from "../api/settings.ts";
 import { AppError } from "../errors.ts";
-import type { WorkerSettings } from "../runtime/backend.ts";
+import { checkSettings } from "../runtime/settings.ts";
 import type { AppDeps, Runtime } from "./deps.ts";
 
-/** An int32 in the engine. */
-const MAX_CONTEXT_TOKENS = 2 ** 31 - 1;
+/** Ollama's and ours, for clients that cannot change their bodies. */
+const KEEP_ALIVE_HEADER = "x-keep-alive";
+
+const DURATION = v.nullish(v.union([v.string(), v.number()]));
 
 /** Fields of any request that needs a worker. Other fields are the engine's. */
 export const WORKER_FIELDS = {
   model: v.pipe(v.string(), v.nonEmpty("must not be empty")),
   /** A duration such as `5m`, seconds, or -1 for ever. */
-  keep_alive: v.nullish(v.union([v.string(), v.number()])),
+  keep_alive: DURATION,
+  /** LM Studio's word for it, in seconds. */
+  ttl: DURATION,
   /** Tokens; -1 is the model's own maximum. */
-  context_size: v.nullish(
-    v.pipe(
-      v.number(),
-      v.integer("must be a whole number"),
-      // Checked here, so that a request that cannot be served makes no room for itself.
-      v.check(
-        (tokens) => tokens === -1 || (tokens >= 1 && tokens <= MAX_CONTEXT_TOKENS),
-        "must be -1 or a number of tokens",
-      ),
-    ),
-  ),
+  context_size: v.nullish(v.number()),
 };
 
-/** @throws usage (not a duration) */
-export function toKeepAliveMs(value: string | number | null | undefined): number | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value === "string") return parseDuration(value);
-  return value < 0 ? -1 : boundedDuration(value * 1000);
+export interface WorkerFields {
+  readonly keep_alive?: string | number | null | undefined;
+  readonly ttl?: string | number | null | undefined;
+  readonly context_size?: number | null | undefined;
 }
 
-export function toWorkerSettings(contextSize: number | null | undefined): WorkerSettings {
-  return { contextTokens: contextSize ?? undefined, runtimeFlags: [] };
+/**
+ * What a request says of the model's settings; the rest stays as it is stored.
+ *
+ * @throws invalid_request (not a duration, or not a context)
+ */
+export function toRequestSettings(body: WorkerFields, headers: Headers): ModelSettings {
+  const keepAlive = body.keep_alive ?? body.ttl ?? headers.get(KEEP_ALIVE_HEADER) ?? undefined;
+  // Checked here, so that a request that cannot be served makes no room for itself.
+  return checkSettings(
+    { keep_alive: toKeepAlive(keepAlive), context_size: body.context_size },
+    "cannot read the request",
+  );
+}
+
+/** As text: a number is of seconds, any negative one is for ever. */
+export function toKeepAlive(value: string | number | undefined): string | undefined {
+  if (typeof value !== "number") return value?.trim();
+  return value < 0 ? "-1" : String(value);
 }
 
 /** @throws runner_unreachable (this process runs no engines) */
-export function requireRuntime({ runtime }: AppDeps): Runtime {
+export function requireRuntime({ runtime }: Pick<AppDeps, "runtime">): Runtime {
   if (runtime !== undefined) return runtime;
   throw new AppError("runner_unreachable", "cannot run models: no runner is running", {
     hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",

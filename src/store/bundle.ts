@@ -1,5 +1,6 @@
 /** The directory an engine opens. */
 import type { PackagedDefaults } from "../oci/model-defaults.ts";
+import type { ModelShape } from "./model-shape.ts";
 
 export type ModelFormat = "gguf" | "safetensors" | "dduf";
 
@@ -30,6 +31,17 @@ export interface RunnableModel {
   readonly weightBytes: number;
   /** What its package says requests get where they say nothing themselves. */
   readonly defaults?: PackagedDefaults | undefined;
+  /** Context size packaged in the artifact, in tokens; -1 is the model's own maximum. */
+  readonly contextTokens?: number | undefined;
+  /** Of a multimodal projector, and of LoRA adapters, that come with it. */
+  readonly projectorBytes?: number | undefined;
+  readonly adapterBytes?: number | undefined;
   /** Materialises the files and pins them until the bundle is disposed. Idempotent, cheap when it exists. */
   openBundle(signal: AbortSignal): Promise<Bundle & AsyncDisposable>;
+  /**
+   * What decides how much memory it needs; a header is read each time. Absent where nobody can tell.
+   *
+   * @throws what reading the files throws
+   */
+  readShape?(signal: AbortSignal): Promise<ModelShape>;
 }

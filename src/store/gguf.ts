@@ -6,13 +6,19 @@
 import type { FileHandle } from "node:fs/promises";
 import { open, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import type { GGUFValueType } from "@huggingface/gguf";
-import { AppError, errnoOf } from "../errors.ts";
+import { type AppError, errnoOf } from "../errors.ts";
+import {
+  type GgufSource,
+  type HeaderValue,
+  parseGguf,
+  type ParsedGguf,
+  type TypedValue,
+} from "./gguf-parse.ts";
+import { toModelShape } from "./gguf-shape.ts";
 import { tensorBytes, tensorElements } from "./gguf-tensor-types.ts";
+import type { ModelShape } from "./model-shape.ts";
 import { invalidFile, type NamedFile, toReadError, truncatedHeader } from "./read-error.ts";
 
-/** The parser asks for 2 MB at a time and looks ahead; past the end of the file it gets this much of nothing. Bytes. */
-const LOOKAHEAD_BYTES = 4_000_000;
 /** `general.file_type` carries this bit where a converter only guessed. @see llama.h LLAMA_FTYPE_GUESSED */
 const FILE_TYPE_GUESSED = 1024;
 /** Longer arrays are vocabularies and merges, which nobody reads as text. Entries. */
@@ -20,9 +26,6 @@ const MAX_TEXT_ARRAY = 50;
 /** More missing shards than this are counted, not named. */
 const MAX_NAMED_SHARDS = 3;
 const SHARD_NAME = /^(?<prefix>.*)-(?<index>\d{5})-of-(?<total>\d{5})\.gguf$/i;
-/** The parser takes an URL and a fetch function, or opens the file itself, at each read and without a way to stop it. */
-const PARSER_URL = "http://gguf.invalid/";
-
 interface GgufFile {
   /** As given, or beside the given one. */
   readonly path: string;
@@ -90,6 +93,40 @@ export async function readGgufFiles(
   return toFacts(parts);
 }
 
+/**
+ * What of a model decides how much memory it needs.
+ *
+ * @param files all of the model's, in shard order
+ * @throws not_found, forbidden, invalid_model_file
+ */
+export async function readGgufShape(
+  files: readonly NamedFile[],
+  { signal }: { signal: AbortSignal },
+): Promise<ModelShape> {
+  const parts: Part[] = [];
+  for (const file of files) parts.push(await readPart(file, signal));
+  return toShape(parts);
+}
+
+/**
+ * As `readGgufShape`, of bytes that lie anywhere: only headers are read, some megabytes.
+ *
+ * @param sources all of the model's files, in shard order
+ * @throws invalid_model_file, and whatever reading throws
+ */
+export async function readGgufShapeFrom(
+  sources: readonly GgufSource[],
+  { signal }: { signal: AbortSignal },
+): Promise<ModelShape> {
+  const parts: Part[] = [];
+  for (const source of sources) {
+    const { name, sizeBytes } = source;
+    const parsed = await parseGguf(source, { signal });
+    parts.push(toPart({ path: name, sizeBytes, modifiedMs: 0 }, name, parsed));
+  }
+  return toShape(parts);
+}
+
 /** The names of all shards, in order, of the model that `path` belongs to; `path` alone if it is not a shard's name. */
 export function splitNames(path: string): string[] {
   const match = SHARD_NAME.exec(basename(path));
@@ -104,8 +141,6 @@ export function splitNames(path: string): string[] {
 
 // --- internal ---
 
-type HeaderValue = string | number | bigint | boolean | readonly HeaderValue[];
-
 /** One file. */
 interface Part {
   readonly file: GgufFile;
@@ -118,15 +153,7 @@ interface Part {
   /** Bytes of tensors by `ggml_type` name. */
   readonly bytesByType: ReadonlyMap<string, number>;
   readonly fileTypeName: string | undefined;
-}
-
-type Parsed = Awaited<ReturnType<typeof parse>>;
-
-/** As the parser gives it; arrays say what is in them. */
-interface TypedValue {
-  readonly value: unknown;
-  readonly type: GGUFValueType;
-  readonly subType?: GGUFValueType;
+  readonly parsed: ParsedGguf;
 }
 
 async function requireShards(path: string, paths: readonly string[]): Promise<void> {
@@ -168,13 +195,29 @@ async function readPart({ location, name }: NamedFile, signal: AbortSignal): Pro
     file = await open(location, "r");
     const { size, mtimeMs } = await file.stat();
     await checkMagic(name, file);
-    const parsed = await parse(name, file, { size, signal });
+    const { read } = openedFile(file);
+    const parsed = await parseGguf({ name, sizeBytes: size, read }, { signal });
     return toPart({ path: location, sizeBytes: size, modifiedMs: mtimeMs }, name, parsed);
   } catch (error) {
     throw toReadError(location, error, name);
   } finally {
     await file?.close();
   }
+}
+
+/** The parser reads from front to back; a file gives less than was asked for only at its end. */
+function openedFile(file: FileHandle): Pick<GgufSource, "read"> {
+  return {
+    read: async (start, end) => {
+      const { buffer, bytesRead } = await file.read(
+        Buffer.alloc(end - start),
+        0,
+        end - start,
+        start,
+      );
+      return buffer.subarray(0, bytesRead);
+    },
+  };
 }
 
 async function checkMagic(name: string, file: FileHandle): Promise<void> {
@@ -190,40 +233,7 @@ async function checkMagic(name: string, file: FileHandle): Promise<void> {
   throw invalidFile(name, "it is not a GGUF file", { hint: "Give the weights as a `.gguf` file." });
 }
 
-async function parse(
-  name: string,
-  file: FileHandle,
-  limits: { size: number; signal: AbortSignal },
-) {
-  const library = await import("@huggingface/gguf");
-  const read = Object.assign(
-    async (_url: unknown, init?: RequestInit) => {
-      limits.signal.throwIfAborted();
-      const range = new Headers(init?.headers).get("range") ?? "";
-      const [start = 0, end = 0] = (range.match(/\d+/g) ?? []).map(Number);
-      if (start > limits.size + LOOKAHEAD_BYTES) throw truncatedHeader(name);
-      const length = Math.max(0, Math.min(end + 1, limits.size) - start);
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, start);
-      return new Response(buffer.subarray(0, bytesRead));
-    },
-    { preconnect: () => undefined },
-  );
-  try {
-    const output = await library.gguf(PARSER_URL, { fetch: read, typedMetadata: true });
-    return {
-      ...output,
-      fileTypes: library.GGMLFileQuantizationType,
-      types: library.GGMLQuantizationType,
-      valueTypes: library.GGUFValueType,
-    };
-  } catch (error) {
-    if (error instanceof AppError || limits.signal.aborted) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw invalidFile(name, `its header is damaged (${reason.slice(0, 200)})`, { cause: error });
-  }
-}
-
-function toPart(file: GgufFile, name: string, parsed: Parsed): Part {
+function toPart(file: GgufFile, name: string, parsed: ParsedGguf): Part {
   const header = new Map<string, { value: HeaderValue; isFloat: boolean }>();
   const entries: Readonly<Record<string, TypedValue>> = parsed.typedMetadata;
   for (const [key, { value, type, subType = type }] of Object.entries(entries)) {
@@ -244,6 +254,7 @@ function toPart(file: GgufFile, name: string, parsed: Parsed): Part {
     header,
     tensors: parsed.tensorInfos.length,
     fileTypeName: parsed.fileTypes[code],
+    parsed,
     ...sums,
   };
 }
@@ -258,7 +269,7 @@ function checkAlignment(name: string, value: HeaderValue | undefined): void {
 function sumTensors(
   sizeBytes: number,
   name: string,
-  parsed: Parsed,
+  parsed: ParsedGguf,
 ): Pick<Part, "elements" | "bytes" | "bytesByType"> {
   const bytesByType = new Map<string, number>();
   let elements = 0n;
@@ -327,6 +338,21 @@ function toFacts(parts: readonly Part[]): GgufFacts {
     isProjector: architecture === "clip" || toText(first, "general.type") === "mmproj",
     header: headerText(first),
   };
+}
+
+/** One file has the keys, each its own tensors. */
+function toShape(parts: readonly Part[]): ModelShape {
+  const keys = parts.flatMap(({ header }) => [...header]).toReversed();
+  const header = new Map<string, unknown>(keys.map(([key, { value }]) => [key, value]));
+  const tensors = parts.flatMap(({ parsed }) =>
+    parsed.tensorInfos.map(({ name, shape, dtype }) => ({
+      name,
+      shape,
+      dtype,
+      type: parsed.types[dtype] ?? "unknown",
+    })),
+  );
+  return toModelShape(header, tensors);
 }
 
 /** For a file that does not name its type: what most of its bytes are. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { nearest, parseArguments } from "../../src/commands/arguments.ts";
+import { parseArguments } from "../../src/commands/arguments.ts";
 import type { AppError } from "../../src/errors.ts";
 
 const DEFINITIONS = {
@@ -94,16 +94,5 @@ describe("parseArguments", () => {
         expect(parse("m", "--", ...words).prompt).toEqual(words);
       }),
     );
-  });
-});
-
-describe("nearest", () => {
-  test.each([
-    ["lst", "list"],
-    ["pacakge", "package"],
-    ["statsu", "status"],
-    ["xyzzy", undefined],
-  ])("takes %p for %p", (typed, meant) => {
-    expect(nearest(typed, ["list", "package", "status", "run"])).toBe(meant);
   });
 });

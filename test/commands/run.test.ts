@@ -3,8 +3,6 @@ import { isAbsolute } from "node:path";
 import { parseArguments } from "../../src/commands/arguments.ts";
 import { command, parseSettings, toModelName } from "../../src/commands/run.ts";
 import { filterModels } from "../../src/commands/list.ts";
-import { until } from "../../src/commands/ps.ts";
-import type { WorkerStatus } from "../../src/api/engines.ts";
 import type { Model } from "../../src/api/models.ts";
 
 function settings(...words: string[]): ReturnType<typeof parseSettings> {
@@ -97,32 +95,5 @@ describe("list", () => {
     [`x@sha256:${"c".repeat(64)}`, [[]]],
   ])("filters by %p", (name, expected) => {
     expect(names(name)).toEqual(expected);
-  });
-});
-
-describe("ps", () => {
-  const worker: WorkerStatus = {
-    backend_name: "llama.cpp",
-    model_name: "m",
-    model_id: "sha256:0",
-    mode: "completion",
-    state: "ready",
-    loading: false,
-    in_use: 0,
-    last_used: null,
-    keep_alive_ms: 300_000,
-    expires_at: null,
-    pid: 1,
-  };
-
-  test.each([
-    [{ loading: true }, "Loading…"],
-    [{ state: "draining" }, "Stopping…"],
-    [{ keep_alive_ms: -1 }, "Forever"],
-    [{ in_use: 1 }, "5m 00s from now"],
-    [{ expires_at: "1970-01-01T00:01:00Z" }, "1m 00s from now"],
-    [{ expires_at: "1969-12-31T23:59:00Z" }, "Expiring"],
-  ] as const)("shows %p as %p", (change, text) => {
-    expect(until({ ...worker, ...change }, 0)).toBe(text);
   });
 });

@@ -19,6 +19,10 @@ const SWITCHES = {
   /** Exits with this code instead of listening. */
   exit: { type: "string" },
   "ignore-sigterm": { type: "boolean" },
+  /** What it says of itself, as JSON, at `/props`. */
+  props: { type: "string" },
+  /** Memory to hold once it is ready, in MiB. */
+  "hold-mib": { type: "string" },
   /** Starts a child that ignores SIGTERM and writes its pid into this file. */
   grandchild: { type: "string" },
 } as const;
@@ -57,7 +61,11 @@ export function fakeInstallation(overrides: Partial<Installation> = {}): Install
 /** @param options.onDispose the bundle was given back */
 export function fakeModel(
   name: string,
-  options: { readonly weightBytes?: number; readonly onDispose?: () => void } = {},
+  options: {
+    readonly weightBytes?: number;
+    readonly path?: string;
+    readonly onDispose?: () => void;
+  } = {},
 ): RunnableModel {
   const weightBytes = options.weightBytes ?? 1000;
   return {
@@ -67,9 +75,10 @@ export function fakeModel(
     weightBytes,
     openBundle: () =>
       Promise.resolve({
-        directory: "/nowhere",
+        directory: import.meta.dir,
         format: "gguf",
-        model: `/nowhere/${name}.gguf`,
+        // A file that is there: whoever reads it is at fault.
+        model: options.path ?? import.meta.path,
         weightBytes,
         [Symbol.asyncDispose]: () => Promise.resolve(options.onDispose?.()),
       }),
@@ -91,7 +100,12 @@ function runEngine(): void {
   if (values["dots-ms"] !== undefined) printDots(Number(values["dots-ms"]), isReady);
   const { socket } = values;
   if (socket === undefined) throw new Error("--socket is missing");
-  Bun.serve({ unix: socket, fetch: (request) => answer(request, isReady()) });
+  const held = Buffer.alloc(Number(values["hold-mib"] ?? 0) * 2 ** 20, 1);
+  const props = values.props ?? "{}";
+  Bun.serve({
+    unix: socket,
+    fetch: (request) => answer(request, { isReady: isReady() && held.length >= 0, props }),
+  });
   // Bun removes what it bound on a polite exit only; an engine is often killed.
   process.on("exit", () => rmSync(socket, { force: true }));
 }
@@ -110,10 +124,19 @@ function printDots(intervalMs: number, isReady: () => boolean): void {
   }, intervalMs);
 }
 
-function answer(request: Request, isReady: boolean): Response {
+interface State {
+  readonly isReady: boolean;
+  readonly props: string;
+}
+
+function answer(request: Request, { isReady, props }: State): Response | Promise<Response> {
   switch (new URL(request.url).pathname) {
     case "/health":
       return new Response(isReady ? "ok" : "loading", { status: isReady ? 200 : 503 });
+    case "/props":
+      return new Response(props, { headers: { "content-type": "application/json" } });
+    case "/slow":
+      return Promise.withResolvers<Response>().promise;
     case "/env":
       return Response.json(process.env);
     case "/die-mid-stream":

@@ -1,4 +1,5 @@
 import type { AppError } from "../../src/errors.ts";
+import type { Demand } from "../../src/runtime/demand.ts";
 import type { StopReason } from "../../src/runtime/scheduler-worker.ts";
 import {
   type Effects,
@@ -13,14 +14,15 @@ export class FakeEffects implements Effects {
     readonly workerId: number;
     readonly key: string;
     readonly ticketId: number;
+    readonly isRetry: boolean;
   }[] = [];
   readonly stopped: { readonly workerId: number; readonly reason: StopReason }[] = [];
   readonly granted: { readonly ticketId: number; readonly workerId: number }[] = [];
   readonly rejected: { readonly ticketId: number; readonly error: AppError }[] = [];
   deadlineMs: number | undefined;
 
-  startWorker(workerId: number, ticket: Ticket): void {
-    this.started.push({ workerId, key: ticket.key, ticketId: ticket.id });
+  startWorker(workerId: number, ticket: Ticket, isRetry: boolean): void {
+    this.started.push({ workerId, key: ticket.key, ticketId: ticket.id, isRetry });
   }
 
   stopWorker(workerId: number, reason: StopReason): void {
@@ -40,6 +42,14 @@ export class FakeEffects implements Effects {
   }
 }
 
+export interface RequestOptions {
+  readonly keepAliveMs?: number;
+  /** A number means bytes of memory. */
+  readonly demand?: Demand | number;
+  readonly pinned?: boolean;
+  readonly advice?: string;
+}
+
 /** A scheduler, what it did, and a clock to hand it. */
 export class Bench {
   readonly effects = new FakeEffects();
@@ -50,7 +60,7 @@ export class Bench {
   constructor(limits: Partial<SchedulerLimits> = {}) {
     const all = {
       maxWorkers: 1,
-      maxBytes: Infinity,
+      budget: undefined,
       queueLimit: 512,
       keepAliveMs: 300_000,
       ...limits,
@@ -59,25 +69,27 @@ export class Bench {
   }
 
   /** @returns the ticket's id */
-  request(
-    key: string,
-    options: { readonly keepAliveMs?: number; readonly bytes?: number } = {},
-  ): number {
+  request(key: string, options: RequestOptions = {}): number {
     const id = this.#nextTicket++;
-    const { keepAliveMs, bytes = 1 } = options;
-    const ticket = { id, key, modelName: key, bytes, keepAliveMs, arrivedMs: this.nowMs };
-    this.scheduler.onRequest(ticket, this.nowMs);
+    const { keepAliveMs, demand: given = 1, ...rest } = options;
+    const demand = typeof given === "number" ? { ram: given } : given;
+    const facts = { id, key, modelName: key, demand, keepAliveMs, arrivedMs: this.nowMs };
+    this.scheduler.onRequest({ ...facts, ...rest }, this.nowMs);
     return id;
   }
 
   /** Asks for a worker and lets it become ready. Returns the worker's id; one lease is held. */
-  load(
-    key: string,
-    options: { readonly keepAliveMs?: number; readonly bytes?: number } = {},
-  ): number {
+  load(key: string, options: RequestOptions = {}): number {
     this.request(key, options);
     const workerId = this.lastStarted();
     this.scheduler.onReady(workerId, this.nowMs);
+    return workerId;
+  }
+
+  /** As `load`, with the lease given back. */
+  loadIdle(key: string, options: RequestOptions = {}): number {
+    const workerId = this.load(key, options);
+    this.scheduler.onReleased(workerId, this.nowMs);
     return workerId;
   }
 

@@ -1,16 +1,19 @@
 /**
  * A runner process with one supervisor and fake engines, to be killed. Arguments: a directory, then one runtime flag
- * a model to load; `idle` instead unloads everything again. Prints `{"pids":[…]}` when all are loaded.
+ * a model to load; `idle` instead unloads everything again. With `CONFINED` set engines are isolated. Prints `{"pids":[…]}` when all are loaded.
  */
 import { join } from "node:path";
 
+import { rememberSandbox } from "../../src/runtime/sandbox/index.ts";
 import { Supervisor } from "../../src/runtime/supervisor.ts";
-import { WorkerRecords } from "../../src/runtime/worker-records.ts";
-import { fakeBackend, fakeInstallation, fakeModel } from "./backend.ts";
+import { StateDatabase } from "../../src/state/database.ts";
+import { WorkerRecords } from "../../src/state/worker-records.ts";
+import { fakeBackend, fakeInstallation } from "./backend.ts";
+import { fakePlan } from "./plan.ts";
 
 const [directory = ".", ...flags] = process.argv.slice(2);
 const isIdleWanted = flags[0] === "idle";
-const records = new WorkerRecords(join(directory, "tug.db"));
+const records = new WorkerRecords(new StateDatabase(join(directory, "tug.db")));
 const supervisor = new Supervisor({
   backends: [fakeBackend()],
   installer: {
@@ -22,13 +25,20 @@ const supervisor = new Supervisor({
   pidStore: records,
   limits: { maxWorkers: 8, queueLimit: 512, keepAliveMs: 300_000 },
   cores: 1,
+  ...(process.env["CONFINED"] === undefined
+    ? {}
+    : {
+        sandbox: rememberSandbox({
+          mode: "require",
+          platform: process.platform,
+          env: process.env,
+        }),
+      }),
 });
 const leases = await Promise.all(
   (isIdleWanted ? ["--stderr=hello"] : flags).map((flag) =>
     supervisor.acquire({
-      model: fakeModel(flag),
-      mode: "completion",
-      settings: { runtimeFlags: [flag] },
+      plan: fakePlan({ model: flag, flags: [flag] }),
       signal: new AbortController().signal,
     }),
   ),

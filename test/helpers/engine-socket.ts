@@ -1,4 +1,3 @@
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 
 interface Slot {
@@ -16,10 +15,12 @@ export async function engineSlots(home: string): Promise<Slot[]> {
 
 /** @throws Error unless exactly one worker has a socket */
 async function workerSocket(home: string): Promise<string> {
-  const names = await readdir(join(home, "run"));
-  const sockets = names.filter((name) => name.endsWith(".sock") && !name.startsWith("runner"));
+  const run = join(home, "run");
+  const sockets = await Array.fromAsync(
+    new Bun.Glob("w*/e.sock").scan({ cwd: run, onlyFiles: false }),
+  );
   const [only] = sockets;
   if (only === undefined || sockets.length > 1)
     throw new Error(`one worker's socket expected, not [${sockets.join(", ")}]`);
-  return join(home, "run", only);
+  return join(run, only);
 }

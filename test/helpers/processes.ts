@@ -29,10 +29,10 @@ export async function processesNaming(text: string): Promise<RunningProcess[]> {
 /** Engines among them, whatever loader starts them. */
 export async function enginesOf(home: string): Promise<RunningProcess[]> {
   const all = await processesNaming(home);
-  // The lifeline is a shell that has the engine's command among its arguments; it is not the engine.
+  // The lifeline and the sandbox have the engine's command among their arguments; they are not the engine.
   return all.filter(
     ({ argv }) =>
-      !/(^|\/)(sh|dash|bash|cat)$/.test(argv[0] ?? "") &&
+      !/(^|\/)(sh|dash|bash|cat|env|setpriv|bwrap)$/.test(argv[0] ?? "") &&
       argv.some((word) => /(^|\/)llama-server(\.exe)?$/.test(word)),
   );
 }

@@ -50,6 +50,32 @@ describe("resolveRunnable", () => {
     expect(await readdir(dirname(bundle.model))).toHaveLength(3);
   });
 
+  test("runnable: the shape of a stored model is that of its file, whatever the shards", async () => {
+    await using directory = await tempDir();
+    const store = await storeIn(directory);
+
+    const stored = await resolveRunnable(store, "me/model:v1", { paths: [] });
+    const file = await resolveRunnable(store, PEBBLE, { paths: "allow" });
+
+    const shape = await stored.readShape?.(signal);
+    expect(shape).toMatchObject({ architecture: "llama", weightBytes: 2_934_528 });
+    expect(await file.readShape?.(signal)).toEqual(shape);
+    expect([stored.projectorBytes, stored.adapterBytes]).toEqual([0, 0]);
+  });
+
+  test("runnable: projectors and adapters are counted apart from the weights", async () => {
+    await using directory = await tempDir();
+    const store = Store.open(join(directory.path, "store"));
+    const path = join(directory.path, "mmproj.gguf");
+    await writeSparseGguf(path, { values: { "general.architecture": { string: "clip" } } });
+    await packageModel(store, { model: "me/seeing", gguf: PEBBLE, mmproj: path }, { signal });
+
+    const model = await resolveRunnable(store, "me/seeing", { paths: [] });
+
+    expect(model.projectorBytes).toBe((await readFile(path)).length);
+    expect(await model.readShape?.(signal)).toMatchObject({ weightBytes: 2_934_528 });
+  });
+
   test("runnable: a ModelPack is opened as well", async () => {
     await using directory = await tempDir();
     const store = await storeIn(directory);

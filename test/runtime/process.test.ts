@@ -44,7 +44,8 @@ describe("spawnEngine", () => {
 
     const facts = await engine.exited;
 
-    expect(facts).toEqual({ exitCode: 3, signal: null, stderrTail: "first\nlast\n" });
+    expect(facts).toMatchObject({ exitCode: 3, signal: null, stderrTail: "first\nlast\n" });
+    expect(facts.wasMemoryShort ?? false).toBe(false);
   });
 
   posix(

@@ -3,18 +3,31 @@ import { isWindows, testIf } from "../helpers/test-if.ts";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { listDescendants } from "../../src/runtime/measure.ts";
 import { readStartTime } from "../../src/runtime/process-identity.ts";
+import { findSandbox } from "../../src/runtime/sandbox/index.ts";
 import { Supervisor } from "../../src/runtime/supervisor.ts";
-import { WorkerRecords } from "../../src/runtime/worker-records.ts";
+import { StateDatabase } from "../../src/state/database.ts";
+import { WorkerRecords } from "../../src/state/worker-records.ts";
 import { fakeBackend, fakeInstallation } from "../fakes/backend.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 
 const RUNNER = join(import.meta.dir, "..", "fakes", "runner.ts");
+const sandbox = await findSandbox({
+  mode: "auto",
+  platform: process.platform,
+  env: process.env,
+});
+const confined = testIf(
+  sandbox.sandbox.name === "bubblewrap",
+  sandbox.problem?.reason ?? "no bubblewrap on this platform",
+);
 const posix = testIf(!isWindows, "Windows works otherwise");
 
-function startRunner(directory: string, flags: readonly string[]) {
+function startRunner(directory: string, flags: readonly string[], env = {}) {
   return Bun.spawn([process.execPath, RUNNER, directory, ...flags], {
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "inherit"],
   });
 }
@@ -54,6 +67,21 @@ describe("a runner's death", () => {
     },
   );
 
+  confined("runner: no engine survives kill -9 in its sandbox either", async () => {
+    await using directory = await tempDir();
+    const flags = ["--stderr=obedient", "--ignore-sigterm"];
+    const runner = startRunner(directory.path, flags, { CONFINED: "1" });
+    const { pids } = await firstLine(runner.stdout);
+    const all = pids.flatMap((pid) => listDescendants(pid));
+    // A watcher, two of the sandbox's and the engine.
+    expect(all.length).toBeGreaterThanOrEqual(2 * 4);
+    expect(all.filter(isAlive)).toEqual(all);
+
+    runner.kill("SIGKILL");
+
+    await eventually(() => !all.some(isAlive));
+  });
+
   posix("runner: an engine that was asked to end and did not is still guarded", async () => {
     await using directory = await tempDir();
     const runner = startRunner(directory.path, ["--ignore-sigterm"]);
@@ -84,7 +112,8 @@ describe("a runner's death", () => {
     "runner: what a dead one left behind is killed at the next start, and nothing else",
     async () => {
       await using directory = await tempDir();
-      const records = new WorkerRecords(join(directory.path, "tug.db"));
+      using state = new StateDatabase(join(directory.path, "tug.db"));
+      const records = new WorkerRecords(state);
       const sleepers = [1, 2].map(() => Bun.spawn(["/bin/sleep", "1000"], { detached: true }));
       const [leftover = 0, stranger = 0] = sleepers.map(({ pid }) => pid);
       records.add({ pid: leftover, startTime: readStartTime(leftover) ?? "" });
@@ -110,7 +139,6 @@ describe("a runner's death", () => {
       await eventually(() => !isAlive(leftover));
       expect(isAlive(stranger)).toBe(true);
       for (const sleeper of sleepers) sleeper.kill("SIGKILL");
-      records.close();
     },
   );
 });

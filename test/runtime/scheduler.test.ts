@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 
 import { AppError } from "../../src/errors.ts";
-import { OVERTAKING_MS } from "../../src/runtime/scheduler.ts";
+import { AGE_CAP_MS } from "../../src/runtime/scheduler.ts";
 import { Bench } from "../fakes/effects.ts";
 
 const CRASH = new AppError("worker_failed", "cannot load `a`: it broke");
@@ -61,9 +61,27 @@ describe("Scheduler: requests", () => {
     const [refused, served] = [bench.request("b"), bench.request("a")];
 
     expect(bench.rejection(refused)?.code).toBe("queue_full");
-    expect(bench.rejection(refused)?.details).toHaveProperty("retry_after_seconds");
+    expect(bench.rejection(refused)?.details).toEqual({
+      queue_limit: 2,
+      queue_length: 2,
+      waiting_for_model: 2,
+      oldest_waiting_ms: 0,
+      retry_after_seconds: 5,
+    });
     expect(bench.wasGranted(served)).toBe(true);
     expect(bench.scheduler.waiting).toHaveLength(2);
+  });
+});
+
+describe("Scheduler: a full queue", () => {
+  test("scheduler: what can never be served is refused for that reason, not for the queue", () => {
+    const bench = new Bench({ queueLimit: 1, budget: { ram: 10 } });
+    bench.load("a");
+    bench.request("b", { demand: 10 });
+
+    const ticket = bench.request("c", { demand: 11 });
+
+    expect(bench.rejection(ticket)?.code).toBe("insufficient_memory");
   });
 });
 
@@ -127,7 +145,7 @@ describe("Scheduler: room", () => {
     expect(bench.effects.stopped).toEqual([]);
     expect(bench.rejection(ticket)).toMatchObject({
       code: "insufficient_memory",
-      message: "cannot load `b`: models with keep-alive -1 leave no room (1 of them)",
+      message: "cannot load `b`: pinned models take the only place (`a`)",
     });
   });
 
@@ -144,22 +162,22 @@ describe("Scheduler: room", () => {
   });
 
   test("scheduler: what can never fit is refused at once with the numbers", () => {
-    const bench = new Bench({ maxBytes: 100 });
+    const bench = new Bench({ budget: { ram: 100 } });
 
-    const ticket = bench.request("a", { bytes: 101 });
+    const ticket = bench.request("a", { demand: 101 });
 
     expect(bench.rejection(ticket)).toMatchObject({
       code: "insufficient_memory",
-      details: { needed_bytes: 101, budget_bytes: 100 },
+      details: { needed_bytes: { ram: 101 }, budget_bytes: { ram: 100 } },
     });
   });
 
   test("scheduler: bytes are counted beside workers", () => {
-    const bench = new Bench({ maxWorkers: 8, maxBytes: 100 });
-    bench.scheduler.onReleased(bench.load("a", { bytes: 60 }), 0);
-    bench.load("b", { bytes: 30 });
+    const bench = new Bench({ maxWorkers: 8, budget: { ram: 100 } });
+    bench.scheduler.onReleased(bench.load("a", { demand: 60 }), 0);
+    bench.load("b", { demand: 30 });
 
-    bench.request("c", { bytes: 20 });
+    bench.request("c", { demand: 20 });
 
     expect(bench.effects.stopped).toEqual([{ workerId: 1, reason: "evicted" }]);
   });
@@ -183,11 +201,11 @@ describe("Scheduler: fairness", () => {
   });
 
   test("scheduler: a small model does not overtake a big one that waits for room", () => {
-    const bench = new Bench({ maxWorkers: 8, maxBytes: 100 });
-    bench.load("a", { bytes: 50 });
+    const bench = new Bench({ maxWorkers: 8, budget: { ram: 100 } });
+    bench.load("a", { demand: 50 });
 
-    bench.request("big", { bytes: 80 });
-    bench.request("small", { bytes: 10 });
+    bench.request("big", { demand: 80 });
+    bench.request("small", { demand: 10 });
 
     expect(bench.startedKeys).toEqual(["a"]);
   });
@@ -197,9 +215,9 @@ describe("Scheduler: fairness", () => {
     bench.load("a");
     const waiting = bench.request("b");
 
-    bench.nowMs = OVERTAKING_MS - 1;
+    bench.nowMs = AGE_CAP_MS - 1;
     const before = bench.request("a");
-    bench.nowMs = OVERTAKING_MS;
+    bench.nowMs = AGE_CAP_MS;
     const after = bench.request("a");
     bench.scheduler.onReleased(1, bench.nowMs);
     bench.scheduler.onReleased(1, bench.nowMs);
@@ -209,12 +227,47 @@ describe("Scheduler: fairness", () => {
     expect([before, waiting, after].map((id) => bench.wasGranted(id))).toEqual([true, true, false]);
   });
 
+  test("scheduler: a load serves all who wait for it, also if the one it was for has gone", () => {
+    const bench = new Bench();
+    const first = bench.request("a");
+    bench.request("b");
+    const second = bench.request("a");
+    bench.scheduler.onCancelled(first, 0);
+
+    bench.scheduler.onReady(1, 0);
+
+    expect(bench.wasGranted(second)).toBe(true);
+    expect(bench.effects.stopped).toEqual([]);
+  });
+
+  test("scheduler: the age cap can be set", () => {
+    const bench = new Bench({ ageCapMs: 100 });
+    bench.load("a");
+    bench.request("b");
+    bench.nowMs = 100;
+
+    expect(bench.wasGranted(bench.request("a"))).toBe(false);
+  });
+
+  test("scheduler: another worker is closed when the one that was to leave is pinned", () => {
+    const bench = new Bench({ maxWorkers: 2 });
+    for (const key of ["a", "c"]) bench.load(key);
+    bench.request("b");
+    bench.nowMs = AGE_CAP_MS;
+    expect(bench.wasGranted(bench.request("a"))).toBe(false);
+
+    bench.scheduler.onPinned(1, true, bench.nowMs);
+
+    expect(bench.wasGranted(bench.request("a"))).toBe(true);
+    expect(bench.wasGranted(bench.request("c"))).toBe(false);
+  });
+
   test("scheduler: only the worker that can make room stops taking requests", () => {
     const bench = new Bench({ maxWorkers: 2 });
     bench.load("a");
     bench.load("c", { keepAliveMs: -1 });
     bench.request("b");
-    bench.nowMs = OVERTAKING_MS;
+    bench.nowMs = AGE_CAP_MS;
 
     const [held, served] = [bench.request("a"), bench.request("c")];
 
@@ -225,7 +278,7 @@ describe("Scheduler: fairness", () => {
     const bench = new Bench();
     bench.load("a");
     const waiting = bench.request("b");
-    bench.nowMs = OVERTAKING_MS;
+    bench.nowMs = AGE_CAP_MS;
     const held = bench.request("a");
 
     bench.scheduler.onCancelled(waiting, bench.nowMs);

@@ -1,79 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { readFile, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 
 import { AppError } from "../../src/errors.ts";
 import type { Installation, RunnableModel } from "../../src/runtime/backend.ts";
 import { readStartTime } from "../../src/runtime/process-identity.ts";
-import {
-  type AcquireRequest,
-  Supervisor,
-  type SupervisorDeps,
-  type SupervisorLimits,
-} from "../../src/runtime/supervisor.ts";
-import type { WorkerRecord } from "../../src/runtime/worker-records.ts";
+import type { UnloadFilter } from "../../src/runtime/supervisor.ts";
 import { fakeBackend, fakeInstallation, fakeModel } from "../fakes/backend.ts";
-import { FakeClock } from "../fakes/clock.ts";
+import { failureOf, onlyPid, setUp } from "../fakes/supervised.ts";
 import { eventually } from "../helpers/eventually.ts";
-import { tempDir } from "../helpers/temp-dir.ts";
-
-interface SetUp extends AsyncDisposable {
-  readonly directory: string;
-  readonly supervisor: Supervisor;
-  readonly clock: FakeClock;
-  readonly records: Map<number, WorkerRecord>;
-  /** Like `acquire`, with less to say. */
-  acquire(
-    model: string | RunnableModel,
-    options?: Partial<AcquireRequest> & { readonly flags?: readonly string[] },
-  ): ReturnType<Supervisor["acquire"]>;
-}
-
-async function setUp(
-  limits: Partial<SupervisorLimits> = {},
-  deps: Partial<SupervisorDeps> = {},
-): Promise<SetUp> {
-  const directory = await tempDir();
-  const records = new Map<number, WorkerRecord>();
-  const clock = new FakeClock();
-  const supervisor = new Supervisor({
-    backends: [fakeBackend()],
-    installer: {
-      ensure: () => Promise.resolve(fakeInstallation()),
-      active: () => Promise.resolve(undefined),
-    },
-    runDirectory: join(directory.path, "run"),
-    logDirectory: join(directory.path, "logs"),
-    pidStore: {
-      add: (record) => void records.set(record.pid, record),
-      remove: (pid) => void records.delete(pid),
-      list: () => [...records.values()],
-    },
-    limits: { maxWorkers: 2, queueLimit: 512, keepAliveMs: 300_000, stopGraceMs: 5000, ...limits },
-    cores: 1,
-    clock,
-    ...deps,
-  });
-  return {
-    directory: directory.path,
-    supervisor,
-    clock,
-    records,
-    acquire: (model, { flags = [], ...options } = {}) =>
-      supervisor.acquire({
-        model: typeof model === "string" ? fakeModel(model) : model,
-        mode: "completion",
-        settings: { runtimeFlags: flags },
-        signal: new AbortController().signal,
-        ...options,
-      }),
-    async [Symbol.asyncDispose]() {
-      await supervisor.close({ graceMs: 0 });
-      await directory[Symbol.asyncDispose]();
-    },
-  };
-}
 
 function refuse(): never {
   throw new Error("disk full");
@@ -81,22 +17,6 @@ function refuse(): never {
 
 function never(): Promise<never> {
   return Promise.withResolvers<never>().promise;
-}
-
-function failureOf(promise: Promise<unknown>): Promise<AppError> {
-  return promise.then(
-    () => {
-      throw new Error("it did not fail");
-    },
-    (thrown: unknown) => thrown as AppError,
-  );
-}
-
-/** The pid of the only worker. */
-function onlyPid(supervisor: Supervisor): number {
-  const [worker] = supervisor.list();
-  if (typeof worker?.pid !== "number") throw new Error("there is no worker with a process");
-  return worker.pid;
 }
 
 describe("Supervisor: loading", () => {
@@ -108,7 +28,8 @@ describe("Supervisor: loading", () => {
 
     expect(await response.text()).toBe("ok");
     expect(lease).toMatchObject({ backend: "fake", modelName: "a", workerId: 1 });
-    expect((await stat(join(at.directory, "run"))).mode & 0o777).toBe(0o700);
+    for (const directory of [join(at.directory, "run"), dirname(lease.socket)])
+      expect((await stat(directory)).mode & 0o777).toBe(0o700);
   });
 
   test("supervisor: a loaded model is leased at once and shared, also under another name", async () => {
@@ -213,7 +134,8 @@ describe("Supervisor: loading", () => {
   test("supervisor: a stale file where the socket goes does no harm", async () => {
     await using at = await setUp();
     using _first = await at.acquire("a");
-    await writeFile(join(at.directory, "run", "worker-2.sock"), "stale");
+    await mkdir(join(at.directory, "run", "w2"));
+    await writeFile(join(at.directory, "run", "w2", "e.sock"), "stale");
 
     using lease = await at.acquire("b");
 
@@ -250,7 +172,11 @@ describe("Supervisor: failures", () => {
     expect(failures.map(({ code }) => code)).toEqual(["worker_failed", "worker_failed"]);
     expect(failures[0]?.message).toBe("cannot load `a`: fake exited with 1: bad magic");
     expect(failures[0]?.details).toMatchObject({ backend: "fake", exit_code: 1, signal: null });
-    expect(await readFile(join(at.directory, "logs", "worker-1.log"), "utf8")).toBe("bad magic\n");
+    const [header, ...lines] = (
+      await readFile(join(at.directory, "logs", "worker-1.log"), "utf8")
+    ).split("\n");
+    expect(header).toMatch(/^# \{"time":"[^"]+","model":"a",.*"backend":"fake","pid":\d+\}$/);
+    expect(lines).toEqual([expect.stringMatching(/^\[.+Z\] bad magic$/), ""]);
     await eventually(() => at.supervisor.list().length === 0);
     expect(at.supervisor.busy).toBe(false);
   });
@@ -460,8 +386,8 @@ describe("Supervisor: room and time", () => {
   });
 
   test("supervisor: an idle worker leaves after its keep-alive, by one timer that is set for that time", async () => {
-    await using at = await setUp({ keepAliveMs: 60_000 });
-    const lease = await at.acquire("a");
+    await using at = await setUp();
+    const lease = await at.acquire("a", { keepAliveMs: 60_000 });
     expect(at.clock.pending).toBe(0);
 
     lease[Symbol.dispose]();
@@ -497,7 +423,7 @@ describe("Supervisor: room and time", () => {
 
     const unloaded = await at.supervisor.unload({ all: true });
 
-    expect([unloaded, disposals]).toEqual([1, 1]);
+    expect([unloaded.unloaded, disposals]).toEqual([1, 1]);
   });
 
   test("supervisor: unload goes by backend and by model", async () => {
@@ -505,23 +431,14 @@ describe("Supervisor: room and time", () => {
     for (const name of ["a", "b", "c"]) (await at.acquire(name))[Symbol.dispose]();
     const [a, b] = at.supervisor.list();
 
-    expect(await at.supervisor.unload({})).toBe(0);
-    expect(await at.supervisor.unload({ backend: "other", models: [a?.modelId ?? ""] })).toBe(0);
-    expect(await at.supervisor.unload({ models: [a?.modelId ?? "", b?.modelId ?? ""] })).toBe(2);
+    const unload = async (filter: UnloadFilter): Promise<number> =>
+      (await at.supervisor.unload(filter)).unloaded;
+
+    expect(await unload({})).toBe(0);
+    expect(await unload({ backend: "other", models: [a?.modelId ?? ""] })).toBe(0);
+    expect(await unload({ models: [a?.modelId ?? "", b?.modelId ?? ""] })).toBe(2);
     expect(at.supervisor.list()).toMatchObject([{ modelName: "c" }]);
-    expect(await at.supervisor.unload({ backend: "fake" })).toBe(1);
-  });
-
-  test("supervisor: a busy worker that is unloaded finishes first", async () => {
-    await using at = await setUp();
-    const lease = await at.acquire("a");
-
-    expect(await at.supervisor.unload({ all: true })).toBe(1);
-    expect(at.supervisor.list()).toMatchObject([{ state: "draining", inUse: 1 }]);
-    expect((await fetch("http://engine/health", { unix: lease.socket })).status).toBe(200);
-    lease[Symbol.dispose]();
-
-    await eventually(() => at.supervisor.list().length === 0);
+    expect(await unload({ backend: "fake" })).toBe(1);
   });
 
   test("supervisor: idleness is told when it begins and when it ends", async () => {

@@ -34,6 +34,13 @@ describe("workerKey", () => {
     ["reasoning budget", { ...base, settings: { ...settings, reasoningBudget: 0 } }],
     ["flags", { ...base, settings: { ...settings, runtimeFlags: ["--a 1"] } }],
     ["draft", { ...base, settings: { ...settings, draft: { model: "/e", maxTokens: 4 } } }],
+    ["draft model", { ...base, draftId: "sha256:3" }],
+    ["gpu layers", { ...base, settings: { ...settings, gpuLayers: 0 } }],
+    ["parallel", { ...base, settings: { ...settings, parallel: 4 } }],
+    ["cache type of keys", { ...base, settings: { ...settings, cacheTypeK: "q8_0" } }],
+    ["cache type of values", { ...base, settings: { ...settings, cacheTypeV: "q8_0" } }],
+    ["adapters", { ...base, settings: { ...settings, adapters: ["/a"] } }],
+    ["devices", { ...base, settings: { ...settings, devices: ["cuda:0"] } }],
     ["draft tokens", { ...base, settings: { ...settings, draft: { model: "/d" } } }],
   ])("worker key: another %s is another worker", (_name, facts) => {
     expect(workerKey(facts)).not.toBe(workerKey(base));

@@ -2,26 +2,34 @@ import { describe, expect, test } from "bun:test";
 import type { ProgressEvent } from "../../src/api/progress.ts";
 import { AppError } from "../../src/errors.ts";
 import { createApp, routePath } from "../../src/server/app.ts";
-import type { WorkerSnapshot } from "../../src/runtime/snapshot.ts";
-import type { Bindings, RunnerControl } from "../../src/server/deps.ts";
+import type { AppDeps, Bindings, RunnerControl } from "../../src/server/deps.ts";
 import { speaks, startFakeEngine } from "../fakes/engine.ts";
-import { fakeDeps, fakeInstaller, fakeRuntime, INSTALLED, PEBBLE_ID } from "./fake-deps.ts";
+import {
+  fakeDeps,
+  fakeInstaller,
+  fakePlan,
+  fakeRuntime,
+  IDLE_WORKER,
+  INSTALLED,
+  PEBBLE_ID,
+} from "./fake-deps.ts";
+import type { PlanRequest } from "../../src/runtime/planner.ts";
 
 const TRUSTED: Bindings = { trusted: true };
 
-const WORKER: WorkerSnapshot = {
-  id: 1,
-  backend: "llama.cpp",
-  modelName: "me/gone",
-  modelId: `sha256:${"b".repeat(64)}`,
-  mode: "completion",
-  state: "ready",
-  inUse: 0,
-  lastUsed: new Date("2026-01-02T03:04:05Z"),
-  keepAliveMs: 300_000,
-  expiresAt: new Date("2026-01-02T03:09:05Z"),
-  pid: 42,
-};
+const WORKER = IDLE_WORKER;
+
+/** A planner that notes what it is asked. */
+function planning(asked: PlanRequest[]): Pick<AppDeps, "planner"> {
+  return {
+    planner: () => ({
+      plan(request) {
+        asked.push(request);
+        return Promise.resolve(fakePlan(request));
+      },
+    }),
+  };
+}
 
 function post(body: unknown, headers: Record<string, string> = {}): RequestInit {
   return { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body), headers };
@@ -123,36 +131,42 @@ describe("inference", () => {
     await using engine = await startFakeEngine(speaks([]));
     const runtime = fakeRuntime({ socket: engine.socket });
 
-    await createApp(fakeDeps({ runtime })).request(
+    const asked: PlanRequest[] = [];
+    await createApp(fakeDeps({ runtime, ...planning(asked) })).request(
       "/engines/llama.cpp/v1/completions",
       post({ model: "pebble", keep_alive: "10m", context_size: 4096 }),
+      TRUSTED,
     );
 
+    expect(asked).toMatchObject([
+      {
+        backend: "llama.cpp",
+        mode: "completion",
+        request: { keep_alive: "10m", context_size: 4096 },
+        trusted: true,
+      },
+    ]);
     expect(runtime.acquired[0]).toMatchObject({
-      backend: "llama.cpp",
-      mode: "completion",
-      keepAliveMs: 600_000,
-      settings: { contextTokens: 4096, runtimeFlags: [] },
+      plan: { backend: "llama.cpp", settings: { contextTokens: 4096 } },
+      reason: "request",
     });
   });
 
   test.each([
-    [0, 0],
-    [-1, -1],
-    [1.5, 1500],
-    ["-1", -1],
-    ["0", 0],
-    ["1h", 3_600_000],
-    [null, undefined],
-  ])("openai: keep_alive %p is %p ms", async (keepAlive, expected) => {
-    const runtime = fakeRuntime({});
+    [0, { keep_alive: "0" }],
+    [-1, { keep_alive: "-1" }],
+    [1.5, { keep_alive: "1.5" }],
+    ["1h", { keep_alive: "1h" }],
+    [null, {}],
+  ])("openai: keep_alive %p is asked of the planner as %p", async (keepAlive, expected) => {
+    const asked: PlanRequest[] = [];
 
-    await createApp(fakeDeps({ runtime })).request(
+    await createApp(fakeDeps({ runtime: fakeRuntime({}), ...planning(asked) })).request(
       "/v1/completions",
       post({ model: "pebble", keep_alive: keepAlive }, { "x-preload-only": "true" }),
     );
 
-    expect(runtime.acquired[0]?.keepAliveMs).toBe(expected);
+    expect(asked[0]?.request).toEqual(expected);
   });
 
   test("openai: X-Preload-Only loads and answers with nothing", async () => {
@@ -175,7 +189,12 @@ describe("inference", () => {
     ["no model", "{}", "`model` is required"],
     ["an empty model", '{"model":""}', "`model` must not be empty"],
     ["a number for a model", '{"model":1}', "`model` must be string, not 1"],
-    ["half a token", '{"model":"p","context_size":0.5}', "`context_size` must be a whole number"],
+    ["half a token", '{"model":"p","context_size":0.5}', "`0.5` is not a value of `context_size`"],
+    [
+      "a keep_alive that is no duration",
+      '{"model":"p","keep_alive":"soon"}',
+      "`soon` is not a value of `keep_alive`",
+    ],
   ])("openai: %s is a 400", async (_, body, reason) => {
     const app = createApp(fakeDeps({ runtime: fakeRuntime({}) }));
 
@@ -184,20 +203,6 @@ describe("inference", () => {
     expect(response.status).toBe(400);
     expect(await response.json()).toMatchObject({
       error: { code: "invalid_request", message: `cannot read the request: ${reason}` },
-    });
-  });
-
-  test("openai: a keep_alive that is no duration is a 400", async () => {
-    const app = createApp(fakeDeps({ runtime: fakeRuntime({}) }));
-
-    const response = await app.request(
-      "/v1/chat/completions",
-      post({ model: "pebble", keep_alive: "soon" }),
-    );
-
-    expect(response.status).toBe(400);
-    expect(await response.json()).toMatchObject({
-      error: { message: "`soon` is not a duration" },
     });
   });
 
@@ -310,6 +315,7 @@ describe("engines", () => {
       lastUsed: null,
       expiresAt: null,
       pid: null,
+      progress: { phase: "loading", doneBytes: 5, totalBytes: 10 },
     } as const;
     const runtime = fakeRuntime({ workers: [WORKER, idle] });
 
@@ -322,12 +328,27 @@ describe("engines", () => {
         state: "ready",
         loading: false,
         in_use: 0,
+        slots: 4,
+        context_size: 4096,
+        devices: ["ram"],
+        memory_estimate: { ram: 20_000_000 },
+        memory_actual: { ram: 18_000_000 },
+        sandbox: "bubblewrap",
+        pinned: false,
+        mismatches: [],
+        progress: null,
         last_used: "2026-01-02T03:04:05.000Z",
         keep_alive_ms: 300_000,
         expires_at: "2026-01-02T03:09:05.000Z",
         pid: 42,
       },
-      { loading: true, last_used: null, expires_at: null, pid: null },
+      {
+        loading: true,
+        last_used: null,
+        expires_at: null,
+        pid: null,
+        progress: { phase: "loading", done_bytes: 5, total_bytes: 10 },
+      },
     ]);
   });
 
@@ -374,7 +395,7 @@ describe("engines", () => {
       post({ models: ["pebble", "me/gone"] }),
     );
 
-    expect(await response.json()).toEqual({ unloaded_runners: 1 });
+    expect(await response.json()).toEqual({ unloaded_runners: 1, skipped: [] });
     expect(runtime.unloads[0]?.models).toEqual([PEBBLE_ID, WORKER.modelId]);
   });
 
@@ -384,6 +405,7 @@ describe("engines", () => {
     expect((await app.request("/engines/unload", post({}))).status).toBe(400);
     expect(await (await app.request("/engines/unload", post({ all: true }))).json()).toEqual({
       unloaded_runners: 0,
+      skipped: [],
     });
   });
 
@@ -407,9 +429,7 @@ describe("engines", () => {
       { type: "success", result: { model_id: PEBBLE_ID, backend: "llama.cpp" } },
     ]);
     expect(runtime.acquired[0]).toMatchObject({
-      mode: "completion",
-      keepAliveMs: -1,
-      settings: { contextTokens: -1 },
+      plan: { mode: "completion", settings: { contextTokens: -1 } },
     });
   });
 
@@ -494,8 +514,6 @@ describe("health and the runner", () => {
       }),
     isStopping: false,
     stop: (options) => void stops.push(options),
-    logs: ({ follow }) =>
-      new Response(follow ? "followed" : "log").body ?? new ReadableStream<Uint8Array>(),
   };
 
   test("health: live always, ready with a runtime only", async () => {
@@ -513,13 +531,10 @@ describe("health and the runner", () => {
     expect(await (await app.request("/")).text()).toBe("Tug is running");
   });
 
-  test("runner: info and log come from the runner, and are a 503 where none is", async () => {
+  test("runner: info comes from the runner, and is a 503 where none is", async () => {
     const app = createApp(fakeDeps({ runner }));
 
     expect(await (await app.request("/runner")).json()).toMatchObject({ pid: 1 });
-    expect(await (await app.request("/logs")).text()).toBe("log");
-    expect(await (await app.request("/logs?follow=true")).text()).toBe("followed");
-    expect((await app.request("/logs?follow=maybe")).status).toBe(400);
     expect((await createApp(fakeDeps()).request("/runner")).status).toBe(503);
   });
 

@@ -5,9 +5,11 @@ import { AppError } from "../../src/errors.ts";
 import type { RunnableModel } from "../../src/runtime/backend.ts";
 import type { ListedInstallation } from "../../src/runtime/installer/installer.ts";
 import type { Lease } from "../../src/runtime/lease.ts";
+import { RuntimeEvents } from "../../src/runtime/events.ts";
+import type { PlanRequest, WorkerPlan } from "../../src/runtime/planner.ts";
 import type { WorkerSnapshot } from "../../src/runtime/snapshot.ts";
-import type { AcquireRequest } from "../../src/runtime/supervisor.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
+import type { AcquireRequest, UnloadOutcome } from "../../src/runtime/supervisor.ts";
 import type { AppDeps, AppEnv, EngineInstaller, Runtime } from "../../src/server/deps.ts";
 
 export const PEBBLE_ID = parseDigest(`sha256:${"a".repeat(64)}`);
@@ -40,22 +42,77 @@ export const INSTALLED: ListedInstallation = {
   sizeBytes: 46_000_000,
 };
 
+/** A worker as `ps` shows it, ready and idle. */
+export const IDLE_WORKER: WorkerSnapshot = {
+  id: 1,
+  backend: "llama.cpp",
+  modelName: "me/gone",
+  modelId: `sha256:${"b".repeat(64)}`,
+  draftModelId: null,
+  mode: "completion",
+  state: "ready",
+  inUse: 0,
+  slots: 4,
+  contextTokens: 4096,
+  lastUsed: new Date("2026-01-02T03:04:05Z"),
+  keepAliveMs: 300_000,
+  expiresAt: new Date("2026-01-02T03:09:05Z"),
+  pinned: false,
+  pid: 42,
+  demand: { ram: 20_000_000 },
+  measured: { ram: 18_000_000 },
+  devices: ["ram"],
+  sandbox: "bubblewrap",
+  mismatches: [],
+  report: null,
+  progress: null,
+};
+
+/** What a planner would say that changes nothing. */
+export function fakePlan(request: Pick<PlanRequest, "model"> & Partial<PlanRequest>): WorkerPlan {
+  return {
+    model: request.model,
+    backend: request.backend ?? "llama.cpp",
+    mode: request.mode ?? "completion",
+    settings: { contextTokens: request.request?.context_size, runtimeFlags: [] },
+    demand: { ram: 1000 },
+    ledgerKey: undefined,
+    keepAliveMs: 300_000,
+    pinned: false,
+    defaults: { parameters: {} },
+    explained: [],
+  };
+}
+
 /** A lease that counts how often it was released. */
 export interface CountedLease extends Lease {
   readonly releases: number;
+  /** How often its engine was heard of. */
+  readonly heard: number;
 }
 
-function countedLease(socket: string, failure?: AppError): CountedLease {
+export function countedLease(socket: string, failure?: AppError): CountedLease {
   let releases = 0;
+  let heard = 0;
   return {
     socket,
     backend: "llama.cpp",
     modelId: PEBBLE_ID,
     modelName: "pebble",
     workerId: 1,
+    plan: fakePlan({ model: runnable() }),
+    report: undefined,
+    isAlive: failure === undefined,
     failure: () => Promise.resolve(failure),
+    watch: () => ({
+      heard: () => void (heard += 1),
+      [Symbol.dispose]: () => undefined,
+    }),
     get releases() {
       return releases;
+    },
+    get heard() {
+      return heard;
     },
     [Symbol.dispose]: () => void (releases += 1),
   };
@@ -65,6 +122,8 @@ export interface FakeRuntime extends Runtime {
   readonly acquired: AcquireRequest[];
   readonly leases: CountedLease[];
   readonly unloads: Parameters<Runtime["unload"]>[0][];
+  readonly pins: { readonly modelId: string; readonly pinned: boolean }[];
+  readonly events: RuntimeEvents;
 }
 
 /** @param options.acquire replaces the grant, to refuse or to make wait */
@@ -73,14 +132,18 @@ export function fakeRuntime(options: {
   failure?: AppError;
   workers?: WorkerSnapshot[];
   acquire?: (request: AcquireRequest) => Promise<Lease>;
+  unload?: UnloadOutcome;
 }): FakeRuntime {
   const acquired: AcquireRequest[] = [];
   const leases: CountedLease[] = [];
   const unloads: FakeRuntime["unloads"] = [];
+  const pins: { modelId: string; pinned: boolean }[] = [];
   return {
     acquired,
     leases,
     unloads,
+    pins,
+    events: new RuntimeEvents(),
     acquire(request) {
       acquired.push(request);
       if (options.acquire !== undefined) return options.acquire(request);
@@ -91,7 +154,11 @@ export function fakeRuntime(options: {
     list: () => options.workers ?? [],
     unload(filter) {
       unloads.push(filter);
-      return Promise.resolve(1);
+      return Promise.resolve(options.unload ?? { unloaded: 1, skipped: [] });
+    },
+    pin(modelId, pinned) {
+      pins.push({ modelId, pinned });
+      return (options.workers ?? []).filter((worker) => worker.modelId === modelId).length;
     },
   };
 }
@@ -119,6 +186,8 @@ export function fakeDeps(overrides: Partial<AppDeps> = {}): AppDeps {
     },
     models: new Hono<AppEnv>(),
     installer: () => fakeInstaller(),
+    planner: () => ({ plan: (request) => Promise.resolve(fakePlan(request)) }),
+    settings: () => ({ set: () => undefined }),
     resolve: (name) =>
       name === "pebble" ? Promise.resolve(runnable()) : Promise.reject(unknown(name)),
     listModels: () => Promise.resolve([PEBBLE]),
@@ -148,9 +217,7 @@ export async function rejection(promise: Promise<unknown>): Promise<unknown> {
   throw new Error("it did not reject");
 }
 
-// --- internal ---
-
-function runnable(): RunnableModel {
+export function runnable(): RunnableModel {
   return {
     id: PEBBLE_ID,
     name: "pebble",
@@ -159,6 +226,8 @@ function runnable(): RunnableModel {
     openBundle: () => Promise.reject(new Error("the server opens no bundles")),
   };
 }
+
+// --- internal ---
 
 function unknown(name: string): AppError {
   return new AppError("model_not_found", `cannot find \`${name}\`: no such model`, {

@@ -81,7 +81,6 @@ describe("listen", () => {
         }),
       isStopping: false,
       stop: () => undefined,
-      logs: () => new ReadableStream<Uint8Array>(),
     };
     const app = createApp(fakeDeps({ runner }));
     const holder = await listen({ app, hostname: "127.0.0.1", port: 0 });

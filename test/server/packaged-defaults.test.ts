@@ -41,3 +41,30 @@ test.each(["max_tokens", "max_completion_tokens", "n_predict"])(
     expect(applyDefaults(body, { parameters: { max_tokens: 99 } })).toBe(body);
   },
 );
+
+test.each<[string, object, object | undefined]>([
+  ["a request that says nothing is told", {}, { enable_thinking: false }],
+  [
+    "other words for the template stay",
+    { chat_template_kwargs: { a: 1 } },
+    { a: 1, enable_thinking: false },
+  ],
+  ["null says nothing", { chat_template_kwargs: null }, { enable_thinking: false }],
+  [
+    "the request's own word wins",
+    { chat_template_kwargs: { enable_thinking: true } },
+    { enable_thinking: true },
+  ],
+  ["so does one about the effort", { reasoning_effort: "high" }, undefined],
+  ["what is no object stays for the engine to judge", { chat_template_kwargs: 5 }, 5 as never],
+])("thinking: %s", (_name, more, expected) => {
+  const body = applyDefaults({ messages: [QUESTION], ...more }, { think: false, parameters: {} });
+
+  expect(body["chat_template_kwargs"]).toEqual(expected);
+});
+
+test("thinking: a prompt without messages has no template", () => {
+  const body = { prompt: "Why?" };
+
+  expect(applyDefaults(body, { think: true, parameters: {} })).toBe(body);
+});

@@ -22,6 +22,8 @@ interface Bench extends AsyncDisposable {
   readonly path: string;
   readonly store: Store;
   readonly used: Set<string>;
+  /** What was drained, and when it was allowed again. */
+  readonly drains: readonly string[];
   readonly app: Hono<AppEnv>;
   call(method: string, path: string, body?: unknown): Promise<Response>;
   callUntrusted(method: string, path: string, body?: unknown): Promise<Response>;
@@ -32,9 +34,15 @@ async function bench(): Promise<Bench> {
   const directory = await tempDir();
   const store = Store.open(join(directory.path, "store"));
   const used = new Set<string>();
+  const drains: string[] = [];
   const deps = {
     store,
     inUse: (id: string) => used.has(id),
+    async drain(id: string): Promise<Disposable> {
+      drains.push(`${(await store.list()).length} there`);
+      used.delete(id);
+      return { [Symbol.dispose]: () => void drains.push("allowed again") };
+    },
     distribution: fakeDistribution(),
     remotes: () => Promise.reject(new Error("nothing here is pushed")),
   };
@@ -46,6 +54,7 @@ async function bench(): Promise<Bench> {
     path: directory.path,
     store,
     used,
+    drains,
     app,
     call: (method, path, body) => call(path, toInit(method, body), true),
     callUntrusted: (method, path, body) => call(path, toInit(method, body), false),
@@ -284,7 +293,10 @@ describe("DELETE /models/{name}", () => {
     expect(await codeOf(refused)).toEqual([409, "model_in_use"]);
     expect((await it.store.list()).length).toBe(1);
 
+    expect(it.drains).toEqual([]);
     expect((await it.call("DELETE", "/models/me/model:v1?force=true")).status).toBe(200);
+    expect(it.drains).toEqual(["1 there", "allowed again"]);
+    expect(await it.store.list()).toEqual([]);
     expect(await it.store.list()).toEqual([]);
   });
 

@@ -29,7 +29,6 @@ function rig(options: { idleExitMs: number | null; busy?: boolean }): Rig {
       },
     },
     installer: { list: () => Promise.resolve([]) },
-    logFile: "/nonexistent",
     idleExitMs: options.idleExitMs,
     clock,
   });
@@ -121,5 +120,15 @@ describe("RunningRunner", () => {
     await runner.closed;
 
     expect(calls.filter((call) => call.startsWith("close"))).toEqual(["close 60000", "close 0"]);
+  });
+
+  test("lets go of those who only watch when the work is done, before the doors close", async () => {
+    const it = rig({ idleExitMs: null });
+    it.runner.watching.addEventListener("abort", () => it.calls.push("let go"));
+
+    it.runner.stop({ force: false });
+    await it.runner.closed;
+
+    expect(it.calls).toEqual(["close 60000", "let go", "unlisten"]);
   });
 });

@@ -39,8 +39,12 @@ export function installationDirectory(
 }
 
 /** @returns undefined where there is none or it cannot be read: it is then as good as not installed */
+export function pointerPath(root: string, backend: string): string {
+  return join(root, backend, POINTER);
+}
+
 export async function readPointer(root: string, backend: string): Promise<Pointer | undefined> {
-  const stored = (await readJson(join(root, backend, POINTER))) as Partial<Pointer> | undefined;
+  const stored = (await readJson(pointerPath(root, backend))) as Partial<Pointer> | undefined;
   if (!isInstallation(stored?.active)) return undefined;
   const { active, previous } = stored;
   const home = join(root, backend);
@@ -55,7 +59,7 @@ export async function writePointer(
   backend: string,
   pointer: Pointer | undefined,
 ): Promise<void> {
-  const path = join(root, backend, POINTER);
+  const path = pointerPath(root, backend);
   if (pointer === undefined) {
     await rm(path, { force: true });
     return;

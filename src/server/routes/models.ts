@@ -22,6 +22,14 @@ export interface ModelRoutesDeps extends TransferRoutesDeps {
   readonly remotes: (overrides: RemoteOverrides) => Remotes | Promise<Remotes>;
   /** Whether a worker serves the model with this digest; never unless given. */
   readonly inUse?: (modelId: string) => boolean;
+  /**
+   * Takes a model out of use: no new requests, those in flight finish within a bound, its workers stop. Until the result
+   * is disposed nobody can load it again.
+   */
+  readonly drain?: (
+    modelId: string,
+    options: { readonly signal: AbortSignal },
+  ) => Promise<Disposable>;
 }
 
 /** Mounted at `/models`. Errors are thrown as `AppError`, for the app to render. */
@@ -149,14 +157,18 @@ async function inspect(c: RouteContext, deps: ModelRoutesDeps): Promise<Response
   );
 }
 
-async function remove(c: RouteContext, { store, inUse }: ModelRoutesDeps): Promise<Response> {
+async function remove(c: RouteContext, deps: ModelRoutesDeps): Promise<Response> {
+  const { store, inUse, drain } = deps;
   const name = nameOf(c);
   const force = isSet(c.req.query("force"));
   // By the index alone: what is damaged must be removable.
   const model = await store.find(name);
   // With another tag left, the model stays: taking one away disturbs nobody.
   const goes = model.tags.length <= 1 || looksLikeId(name) || name.includes("@");
-  if (!force && goes && inUse?.(model.digest) === true) throw busy(`\`${name}\``, name);
+  const isUsed = goes && inUse?.(model.digest) === true;
+  if (isUsed && !force) throw busy(`\`${name}\``, name);
+  // Held until it is gone, so that nobody loads what is being removed.
+  using _drained = isUsed ? await drain?.(model.digest, { signal: c.req.raw.signal }) : undefined;
   return c.json(await store.remove(name, { force }));
 }
 
@@ -171,6 +183,6 @@ function isSet(value: string | undefined): boolean {
 
 function busy(what: string, model: string): AppError {
   return new AppError("model_in_use", `cannot remove ${what}: \`${model}\` is in use`, {
-    hint: `Run \`tug unload ${model}\` first, or remove it with \`--force\`.`,
+    hint: `Run \`tug unload --wait ${model}\` first, or remove it with \`--force\`.`,
   });
 }

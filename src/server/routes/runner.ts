@@ -1,4 +1,4 @@
-/** The runner itself: what it is, its log, and asking it to leave. */
+/** The runner itself: what it is, and asking it to leave. */
 import { Hono } from "hono";
 import { AppError } from "../../errors.ts";
 import type { AppDeps, AppEnv, RunnerControl } from "../deps.ts";
@@ -17,11 +17,6 @@ export function runnerRoutes({ runner }: AppDeps): Hono<AppEnv> {
     if (pid !== undefined && pid !== String(process.pid)) return c.body(null, 202);
     present(runner).stop({ force: parseBoolean("force", c.req.query("force")) });
     return c.body(null, 202);
-  });
-  app.get("/logs", (c) => {
-    const follow = parseBoolean("follow", c.req.query("follow"));
-    const stream = present(runner).logs({ follow, signal: c.req.raw.signal });
-    return new Response(stream, { headers: { "content-type": "text/plain; charset=utf-8" } });
   });
   return app;
 }

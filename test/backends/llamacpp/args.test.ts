@@ -119,6 +119,47 @@ describe("llamacpp.args", () => {
     expect(args.slice(-2)).toEqual(["--ctx-size", expected]);
   });
 
+  test("args: everything that decides how much memory it takes is said, and slots share one cache", () => {
+    const settings = {
+      contextTokens: 8192,
+      parallel: 4,
+      gpuLayers: -1,
+      cacheTypeK: "q8_0",
+      cacheTypeV: "f16",
+      promptCacheMiB: 0,
+      contextCheckpoints: 2,
+      adapters: ["/a/lora.gguf"],
+      runtimeFlags: ["--no-warmup"],
+    };
+
+    expect(llamacpp.args(input({ settings })).args.slice(10)).toEqual(
+      `--ctx-size 8192 --parallel 4 --kv-unified --n-gpu-layers 999 --cache-type-k q8_0 --cache-type-v f16
+       --cache-ram 0 --ctx-checkpoints 2 --no-warmup --lora /a/lora.gguf`.split(/\s+/),
+    );
+  });
+
+  test("args: a template and a projector that the flags name stand instead of the packaged ones", () => {
+    const bundle = { ...input().bundle, mmproj: "/b/mm.gguf", chatTemplate: "/b/t.jinja" };
+    const runtimeFlags = ["--chat-template-file", "/mine.jinja", "--mmproj", "/mine.gguf"];
+
+    const { args } = llamacpp.args(input({ bundle, settings: { runtimeFlags } }));
+
+    expect(args.slice(10)).toEqual(runtimeFlags);
+  });
+
+  test.each([
+    ["slots", { parallel: 0 }, /^cannot use slots 0/],
+    ["slots", { parallel: 257 }, /^cannot use slots 257/],
+    ["layers", { gpuLayers: -2 }, /^cannot use GPU layers -2/],
+    ["cache types", { cacheTypeK: "q9" }, /^cannot use the cache type `q9`/],
+    ["cache types", { cacheTypeV: "--host" }, /^cannot use the cache type `--host`/],
+    ["prompt caches", { promptCacheMiB: -1 }, /^cannot use prompt cache -1/],
+  ])("args: impossible %s are refused (%o)", (_name, ...[wrong, message]) => {
+    const settings = { runtimeFlags: [], ...wrong };
+
+    expect(() => llamacpp.args(input({ settings }))).toThrow(message);
+  });
+
   test.each([0, -2, 1.5, Number.NaN])("args: a context of %d tokens is refused", (tokens) => {
     const settings = { contextTokens: tokens, runtimeFlags: [] };
 
@@ -157,7 +198,7 @@ describe("runtime flags", () => {
 
   test.each([
     ["the socket", ["--host", "0.0.0.0"], /`--host`: Tug sets it itself/],
-    ["a file to read", ["--lora", "/etc/passwd"], /`--lora`: it is not among those/],
+    ["another name", ["--alias", "x"], /`--alias`: Tug sets it itself/],
     ["a file to write", ["--log-file=/tmp/x"], /`--log-file`: it is not among those/],
     ["tools", ["--tools", "all"], /`--tools`: it is not among those/],
     ["a prototype name", ["--constructor"], /`--constructor`: it is not among those/],
@@ -168,7 +209,7 @@ describe("runtime flags", () => {
   ])("flags: %s is refused", (_name, flags, message) => {
     expect(() => flagsOf(flags)).toThrow(
       expect.objectContaining({
-        code: "usage",
+        code: "invalid_request",
         message: expect.stringMatching(message),
         hint: expect.any(String),
       }),

@@ -90,4 +90,58 @@ describe("llamacpp.explainExit", () => {
   ])("explain: a silent end %j is described", (facts, expected) => {
     expect(llamacpp.explainExit({ ...facts, stderrTail: "" }).reason).toBe(expected);
   });
+
+  test.each<[string, string, string]>([
+    ["malloc", LOGS.memory, "not enough memory"],
+    ["cuda", LOGS.cuda, "not enough GPU memory (CUDA)"],
+    [
+      "vulkan",
+      "vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
+      "not enough GPU memory (Vulkan)",
+    ],
+    ["rocm", "hipMalloc failed: out of memory", "not enough GPU memory (ROCm)"],
+    ["metal", LOGS.metal, "not enough memory for a buffer of 8192.50 MiB"],
+    [
+      "the cache",
+      "0.00.046.600 E ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 1536294912\n0.00.047.859 E llama_init_from_model: failed to initialize the context: failed to allocate buffer for kv cache",
+      "not enough memory for a buffer of 1466 MiB",
+    ],
+    [
+      "a thread",
+      "terminate called after throwing an instance of 'std::system_error'\n  what():  Resource temporarily unavailable",
+      "not enough memory",
+    ],
+    ["mapping", "error loading model: mmap failed: Cannot allocate memory", "not enough memory"],
+    [
+      "a crash",
+      "Fatal signal: Segmentation fault\nerror creating backtrace: mmap: 12",
+      "not enough memory",
+    ],
+  ])("explain: memory that ran out (%s) is told from other ends", (_what, stderrTail, reason) => {
+    expect(llamacpp.explainExit({ exitCode: 1, signal: null, stderrTail })).toMatchObject({
+      reason,
+      isOutOfMemory: true,
+    });
+  });
+
+  test("explain: a lost GPU is none of memory", () => {
+    const stderrTail = "vk::Queue::submit: ErrorDeviceLost";
+
+    expect(llamacpp.explainExit({ exitCode: 1, signal: null, stderrTail })).toMatchObject({
+      reason: "the GPU is gone or does not answer",
+      isOutOfMemory: undefined,
+    });
+  });
+
+  test.each<[boolean | undefined, boolean, string]>([
+    [true, true, "the engine was ended by SIGKILL, by the system for lack of memory"],
+    [false, false, "the engine was ended by SIGKILL"],
+    [undefined, true, "the engine was ended by SIGKILL, probably by the system for lack of memory"],
+  ])("explain: SIGKILL where memory was short: %p", (wasMemoryShort, isOutOfMemory, reason) => {
+    const facts = { exitCode: null, signal: "SIGKILL", stderrTail: "", wasMemoryShort };
+
+    const explained = llamacpp.explainExit(facts);
+
+    expect([explained.reason, explained.isOutOfMemory ?? false]).toEqual([reason, isOutOfMemory]);
+  });
 });

@@ -1,0 +1,201 @@
+/** Composition of the HTTP API: the store, what moves models, and, in the runner, what runs them. */
+import { join } from "node:path";
+import type { Config } from "./config.ts";
+import { builtinFile } from "./models/builtin.ts";
+import { ModelDistribution } from "./models/distribution.ts";
+import { inspectModel, listModels } from "./models/inspect.ts";
+import type { Paths } from "./paths.ts";
+import type { Planning } from "./planning.ts";
+import type { Installer } from "./runtime/installer/installer.ts";
+import type { Supervisor } from "./runtime/supervisor.ts";
+import { type App, createApp } from "./server/app.ts";
+import type { AppDeps, RunnerControl } from "./server/deps.ts";
+import { drainModel } from "./server/drain-model.ts";
+import type { PullJobs } from "./server/pull-jobs.ts";
+import { createLogReader } from "./server/log-reader.ts";
+import { rememberResolved } from "./server/resolved-models.ts";
+import { type ModelRoutesDeps, modelRoutes } from "./server/routes/models.ts";
+import { registryRoutes } from "./server/routes/registries.ts";
+import type { RequestLog } from "./server/routes/requests.ts";
+import { settingsRoutes } from "./server/routes/settings.ts";
+import type { Watching } from "./server/watch/watching.ts";
+import { Store } from "./store/store.ts";
+import { VERSION } from "./version.ts";
+
+export interface Composition {
+  readonly config: Config;
+  readonly paths: Paths;
+  /** Files that any client may run by their path; the runner adds to it. */
+  readonly files: string[];
+  readonly supervisor?: Supervisor;
+  readonly runner?: RunnerControl;
+  readonly installer?: Installer;
+  /** The runner's; a command pulls in its own process. */
+  readonly pulls?: PullJobs;
+  /** Made here unless given. */
+  readonly store?: Store;
+  readonly resolve?: AppDeps["resolve"];
+  readonly planning?: Planning;
+  /** Where the runner's stderr goes; undefined for one at a terminal. */
+  readonly logFile?: string;
+  readonly watching?: Watching;
+}
+
+export function composeApp(composition: Composition): App {
+  const { config, paths, files, supervisor, runner, pulls } = composition;
+  const store = composition.store ?? Store.open(paths.models);
+  const distribution = new ModelDistribution({ config, paths, store });
+  const resolve = composition.resolve ?? createResolve({ store, paths, files });
+  const planning = once(() => composition.planning ?? planLocally(composition, resolve));
+  const requestLog = once(() => composition.watching?.requests ?? openLocalRequestLog(paths));
+  return createApp({
+    store,
+    models: modelRoutes({
+      store,
+      distribution,
+      remotes: (overrides) => distribution.remotes(overrides),
+      ...(pulls === undefined ? {} : { pulls }),
+      ...(supervisor === undefined ? {} : removalThrough(supervisor)),
+    }),
+    registries: registryRoutes(distribution),
+    installer: () => composition.installer ?? createInstaller(composition),
+    resolve,
+    planner: async () => (await planning()).examiner,
+    settings: async () => (await planning()).stored,
+    settingsRoutes: settingsRoutes({
+      resolve,
+      listModels: () => listModels(store),
+      examiner: async () => (await planning()).examiner,
+      stored: async () => (await planning()).stored,
+      runtime: supervisor,
+      sandbox: () => nameSandbox(config),
+      cores: countCores,
+      estimateSource: async (name, { trusted, signal }) => {
+        const { estimateSource } = await import("./models/estimate-source.ts");
+        const remotes = await distribution.remotes();
+        return estimateSource(name, { store, remotes, paths: trusted ? "allow" : files, signal });
+      },
+    }),
+    requestLog,
+    logs: createLogReader({
+      directory: paths.logs,
+      hasRunnerLog: runner === undefined || composition.logFile !== undefined,
+      format: config.logFormat.value,
+    }),
+    ...(composition.watching === undefined ? {} : watchedBy(composition.watching)),
+    listModels: () => listModels(store),
+    inspectModel: (name) => inspectModel(store, name),
+    version: VERSION,
+    allowedOrigins: config.origins.value,
+    ...(config.apiKey.value === "" ? {} : { apiKey: config.apiKey.value }),
+    ...(supervisor === undefined ? {} : { runtime: supervisor }),
+    ...(runner === undefined ? {} : { runner }),
+  });
+}
+
+/** @param options.files that any client may name by their paths; who owns the list may add to it */
+export function createResolve({
+  store,
+  paths,
+  files,
+}: {
+  readonly store: Store;
+  readonly paths: Paths;
+  readonly files: readonly string[];
+}): AppDeps["resolve"] {
+  return rememberResolved(
+    async (name, { trusted }) => {
+      const { resolveRunnable } = await import("./models/runnable.ts");
+      return resolveRunnable(store, name, { paths: trusted ? "allow" : files });
+    },
+    join(paths.models, "index.json"),
+  );
+}
+
+export async function createInstaller({
+  config,
+  paths,
+}: Pick<Composition, "config" | "paths">): Promise<Installer> {
+  const [{ Installer: InstallerClass }, { BACKENDS }] = await Promise.all([
+    import("./runtime/installer/installer.ts"),
+    import("./runtime/backends.ts"),
+  ]);
+  return new InstallerClass({
+    directory: paths.backends,
+    cacheDirectory: paths.cache,
+    backends: BACKENDS,
+    machine: { platform: process.platform, arch: process.arch },
+    env: process.env,
+    offline: config.offline.value,
+    remotes: () =>
+      new ModelDistribution({ config, paths, store: Store.open(paths.models) }).remotes({
+        isStrict: true,
+      }),
+    smokeModel: () => builtinFile(paths.cache),
+  });
+}
+
+// --- internal ---
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
+
+/** For a process that runs no engines. The database is closed with the process. */
+async function planLocally(
+  composition: Composition,
+  resolve: AppDeps["resolve"],
+): Promise<Planning> {
+  const [{ createPlanning }, { StateDatabase }, installer] = await Promise.all([
+    import("./planning.ts"),
+    import("./state/database.ts"),
+    createInstaller(composition),
+  ]);
+  const { config, paths } = composition;
+  const state = new StateDatabase(paths.database);
+  const store = composition.store ?? Store.open(paths.models);
+  return createPlanning({
+    config,
+    paths,
+    state,
+    installer,
+    resolve,
+    listModels: () => listModels(store),
+    supervisor: () => undefined,
+  });
+}
+
+async function openLocalRequestLog(paths: Paths): Promise<RequestLog> {
+  const [{ openRequestLog }, { StateDatabase }] = await Promise.all([
+    import("./server/watch/watching.ts"),
+    import("./state/database.ts"),
+  ]);
+  return openRequestLog(new StateDatabase(paths.database));
+}
+
+/** A model that is running may be removed only by who waits until it is not. */
+function removalThrough(supervisor: Supervisor): Pick<ModelRoutesDeps, "inUse" | "drain"> {
+  return {
+    inUse: (modelId) =>
+      supervisor
+        .list()
+        .some((worker) => worker.modelId === modelId || worker.draftModelId === modelId),
+    drain: (modelId, options) => drainModel(supervisor, modelId, options),
+  };
+}
+
+function watchedBy({ observers, metrics }: Watching): Pick<AppDeps, "observers" | "metrics"> {
+  return { observers, ...(metrics === undefined ? {} : { metrics }) };
+}
+
+async function nameSandbox({ sandbox: { value: mode } }: Config): Promise<string> {
+  const { findSandbox } = await import("./runtime/sandbox/index.ts");
+  const { platform, env } = process;
+  return (await findSandbox({ mode, platform, env })).sandbox.name;
+}
+
+async function countCores(): Promise<number> {
+  const { physicalCores } = await import("./runtime/hardware/index.ts");
+  return physicalCores();
+}

@@ -1,0 +1,162 @@
+/** Composition of the runner: everything that exists once in its process. Loaded by whoever becomes the runner. */
+import { composeApp, createInstaller, createResolve } from "./compose-app.ts";
+import { asTrusted, type LocalOptions, type Runner, type RunnerOptions } from "./daemon.ts";
+import type { Config } from "./config.ts";
+import type { Paths } from "./paths.ts";
+import { ownCommand } from "./client/own-command.ts";
+import { log } from "./log.ts";
+import { listModels } from "./models/inspect.ts";
+import { type Planning, createPlanning } from "./planning.ts";
+import { BACKENDS } from "./runtime/backends.ts";
+import type { Installer } from "./runtime/installer/installer.ts";
+import type { Sandbox } from "./runtime/sandbox/sandbox.ts";
+import { physicalCores } from "./runtime/hardware/index.ts";
+import { createSleepDetector } from "./runtime/resume.ts";
+import { describeSandbox, rememberSandbox } from "./runtime/sandbox/index.ts";
+import { Supervisor } from "./runtime/supervisor.ts";
+import { listen } from "./server/listen.ts";
+import { startPreload } from "./server/preload.ts";
+import { PullJobs } from "./server/pull-jobs.ts";
+import { type PullCommand, spawnPull } from "./server/pull-process.ts";
+import { RunningRunner } from "./server/runner.ts";
+import { createWatching, type Watching } from "./server/watch/watching.ts";
+import { StateDatabase } from "./state/database.ts";
+import { WorkerRecords } from "./state/worker-records.ts";
+import { Store } from "./store/store.ts";
+import { VERSION } from "./version.ts";
+
+/** @throws usage (a setting that cannot be understood), sandbox_unavailable */
+export async function composeRunner(options: RunnerOptions, lock: Disposable): Promise<Runner> {
+  const { paths, config, hostname, port, socket, signal } = options;
+  const files: string[] = [];
+  const state = new StateDatabase(paths.database);
+  const store = Store.open(paths.models);
+  const resolve = createResolve({ store, paths, files });
+  const installer = await createInstaller(options);
+  const base = { config, paths, state, store, resolve, installer };
+  const planning: Planning = createPlanning({
+    ...base,
+    listModels: () => listModels(store),
+    supervisor: () => supervisor,
+  });
+  const confinement = { mode: config.sandbox.value, platform: process.platform, env: process.env };
+  const sandbox = rememberSandbox(confinement);
+  if (confinement.mode === "require") await sandbox();
+  const supervisor: Supervisor = await createSupervisor({ ...base, planning, sandbox });
+  const watching = await watch({ ...base, planning, supervisor });
+  const puller = pullCommand(options);
+  const pulls = new PullJobs({ spawn: (request) => spawnPull(puller, request) });
+  const runner = new RunningRunner({
+    supervisor,
+    installer,
+    pulls,
+    idleExitMs: options.idleExitMs,
+    sandbox: () => describeSandbox(confinement),
+  });
+  const { logFile } = options;
+  const logs = logFile === undefined ? {} : { logFile };
+  const parts = { ...base, ...logs, files, supervisor, runner, pulls, planning, watching };
+  const app = composeApp(parts);
+  runner.begin(await listen({ app, hostname, port, socket }));
+  signal.addEventListener("abort", () => runner.stop({ force: false }), { once: true });
+  const preloading = { resolve, planner: () => planning.examiner, runtime: supervisor };
+  void startPreload(preloading, config.preload.value, signal);
+  return {
+    info: () => runner.info(),
+    allowFile: (path) => void files.push(path),
+    app: asTrusted(app),
+    closed: closing(runner, { watching, state, lock }),
+  };
+}
+
+// --- internal ---
+
+/** Who writes down what happened goes before the database, and the lock goes last. */
+async function closing(
+  runner: RunningRunner,
+  held: { readonly watching: Watching; readonly state: Disposable; readonly lock: Disposable },
+): Promise<void> {
+  try {
+    await runner.closed;
+    await held.watching.close();
+  } finally {
+    held.state[Symbol.dispose]();
+    held.lock[Symbol.dispose]();
+  }
+}
+
+interface Base {
+  readonly config: Config;
+  readonly paths: Paths;
+  readonly state: StateDatabase;
+  readonly installer: Installer;
+  readonly planning: Planning;
+}
+
+function watch({
+  config,
+  state,
+  planning,
+  supervisor,
+}: Base & { readonly supervisor: Supervisor }): Promise<Watching> {
+  return createWatching({
+    config,
+    state,
+    events: supervisor.events,
+    version: VERSION,
+    env: process.env,
+    listWorkers: () => supervisor.list(),
+    metricsPath: (backend) => BACKENDS.find(({ name }) => name === backend)?.metricsPath,
+    readBudget: () => planning.machine.readBudget(),
+    http: async () => {
+      const { createHttp } = await import("./http/http.ts");
+      const { offline, caBundle } = config;
+      const settings = { offline: offline.value, caBundle: caBundle.value };
+      return createHttp({ ...settings, isInsecure: () => false });
+    },
+  });
+}
+
+async function createSupervisor({
+  config,
+  paths,
+  state,
+  installer,
+  planning,
+  sandbox,
+}: Base & { readonly sandbox: () => Promise<Sandbox> }): Promise<Supervisor> {
+  const { machine, ledger } = planning;
+  const supervisor = new Supervisor({
+    backends: BACKENDS,
+    installer,
+    sandbox,
+    ledger,
+    runDirectory: paths.run,
+    logDirectory: paths.logs,
+    pidStore: new WorkerRecords(state),
+    limits: {
+      maxWorkers: config.maxWorkers.value,
+      queueLimit: config.queueLimit.value,
+      keepAliveMs: config.keepAliveMs.value,
+      silenceMs: config.silenceMs.value,
+    },
+    cores: await physicalCores(),
+    measure: (pid) => machine.measure(pid),
+    measureDevices: (pid) => machine.measureGpu(pid),
+    readBudget: () => machine.readBudget(),
+    sleepDetector: createSleepDetector(),
+  });
+  const reaped = await supervisor.reapLeftovers();
+  if (reaped > 0) log.warn(`runner: ended engines of a killed runner count=${reaped}`);
+  return supervisor;
+}
+
+/** What flags told this process, its children have to hear too. */
+function pullCommand({ config, paths }: LocalOptions): PullCommand {
+  const offline = config.offline.value ? { TUG_OFFLINE: "1" } : {};
+  const authorities = config.caBundle.value === "" ? {} : { TUG_CA_BUNDLE: config.caBundle.value };
+  return {
+    command: [...ownCommand(), "__pull"],
+    env: { ...process.env, MODELS_PATH: paths.models, ...offline, ...authorities },
+  };
+}

@@ -1,0 +1,64 @@
+/** Composition of what decides how models run: planner, stored settings, memory. Loaded when a request needs it. */
+import type { Config } from "./config.ts";
+import type { Paths } from "./paths.ts";
+import type { Installer } from "./runtime/installer/installer.ts";
+import { Machine } from "./runtime/machine.ts";
+import { type Examiner, createPlanner } from "./runtime/planner.ts";
+import { BACKENDS } from "./runtime/backends.ts";
+import { engineStamp } from "./runtime/engine-stamp.ts";
+import { describeSmaller } from "./runtime/smaller-model.ts";
+import type { Supervisor } from "./runtime/supervisor.ts";
+import { readWeightLoading } from "./runtime/weight-loading.ts";
+import type { AppDeps } from "./server/deps.ts";
+import type { StateDatabase } from "./state/database.ts";
+import { Ledger } from "./state/ledger.ts";
+import { StoredSettings } from "./state/model-settings.ts";
+
+export interface PlanningOptions {
+  readonly config: Config;
+  readonly paths: Paths;
+  readonly state: StateDatabase;
+  readonly installer: Installer;
+  readonly resolve: AppDeps["resolve"];
+  readonly listModels: AppDeps["listModels"];
+  /** The runner's, once it is there. */
+  readonly supervisor: () => Supervisor | undefined;
+}
+
+export interface Planning {
+  readonly machine: Machine;
+  readonly examiner: Examiner;
+  readonly stored: StoredSettings;
+  readonly ledger: Ledger;
+}
+
+/** @throws usage (the memory budget cannot be understood) */
+export function createPlanning(options: PlanningOptions): Planning {
+  const { config, paths, state, installer, resolve, listModels, supervisor } = options;
+  const names = BACKENDS.map(({ name }) => name);
+  const machine = new Machine({
+    budget: config.memoryBudget.value,
+    env: process.env,
+    variant: async () => (await installer.active(names[0] ?? ""))?.variant ?? "cpu",
+    workers: () => supervisor()?.list() ?? [],
+  });
+  const stored = new StoredSettings(state);
+  const ledger = new Ledger(state);
+  const loading = readWeightLoading();
+  const examiner = createPlanner({
+    backends: BACKENDS,
+    activeEngine: (backend) => installer.active(backend),
+    config,
+    models: config.models.value,
+    stored,
+    ledger,
+    resolve,
+    readDevices: (variant) => machine.readDevices(variant),
+    toWholeBudget: (devices) => machine.toWholeBudget(devices),
+    readBudget: () => machine.readBudget(),
+    loading: () => loading,
+    findSmaller: async (model, budget) => describeSmaller(await listModels(), model.id, budget),
+    engineStamp: () => engineStamp(paths.backends, names),
+  });
+  return { machine, examiner, stored, ledger };
+}

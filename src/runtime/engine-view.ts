@@ -1,0 +1,57 @@
+/** What a confined engine gets to see: its own program, the files of its model, its socket's directory, its GPU. */
+import { readdir, realpath } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, isAbsolute, join } from "node:path";
+import { bundleFiles, type EngineFiles } from "./engine-files.ts";
+import { impliedFiles } from "./sandbox/implied-files.ts";
+import type { SandboxView } from "./sandbox/sandbox.ts";
+
+export interface ViewInput extends Omit<EngineFiles, "modelName"> {
+  readonly socket: string;
+  /** What the backend sets. */
+  readonly env: Readonly<Record<string, string>>;
+  /** The user's home, which no engine is shown as a whole; default: of this process. */
+  readonly home?: string | undefined;
+}
+
+/** Of links both ends: bundles are links into the store, and an engine opens the names it was given. */
+export async function engineView(input: ViewInput): Promise<SandboxView> {
+  const { installation, bundles, settings, socket, env, home = homedir() } = input;
+  const { source, directory, command } = installation;
+  const named = [
+    // An engine of the user's own may lie right in the home.
+    ...(source === "path" ? [] : [directory]),
+    ...command.filter((word) => isAbsolute(word) && word !== directory),
+    ...bundles.flatMap((bundle) =>
+      bundle.format === "gguf" ? bundleFiles(bundle) : [bundle.directory],
+    ),
+    ...(settings.adapters ?? []),
+    ...(settings.files ?? []),
+    ...(await impliedFiles({ installation, bundles, settings, home })),
+  ];
+  const targets = await Promise.all(named.map((path) => realpath(path).catch(() => path)));
+  return {
+    readOnly: [...new Set([...named, ...targets])],
+    writable: [dirname(socket)],
+    devices: await deviceFiles(installation.variant),
+    variables: Object.keys(env),
+  };
+}
+
+/** The device files that builds of a variant open, which are those that containers are given for them. */
+export async function deviceFiles(
+  variant: string,
+  list: (directory: string) => Promise<readonly string[]> = (directory) => readdir(directory),
+): Promise<readonly string[]> {
+  if (GPU_FREE.includes(variant)) return [];
+  const names = await list("/dev").catch((): readonly string[] => []);
+  return names.filter((name) => GPU_DEVICE.test(name)).map((name) => join("/dev", name));
+}
+
+// --- internal ---
+
+/** Metal is no device file. A build of the user's own, `host`, may use any GPU. */
+const GPU_FREE: readonly string[] = ["cpu", "metal"];
+
+/** Of NVIDIA, of the kernel's graphics, AMD's compute, and Windows' in WSL. */
+const GPU_DEVICE = /^(?:nvidia(?:\d+|ctl|-uvm|-uvm-tools|-modeset|-caps)|dri|kfd|dxg)$/;

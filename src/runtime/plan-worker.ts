@@ -1,0 +1,118 @@
+/** From settings to what an engine is told, and to what memory is estimated with. */
+import { statSync } from "node:fs";
+import { AppError } from "../errors.ts";
+import type { ModelShape } from "../store/model-shape.ts";
+import type { Mode, RunnableModel, WorkerSettings } from "./backend.ts";
+import type { Demand } from "./demand.ts";
+import type { Device } from "./hardware/devices.ts";
+import { CHECKPOINTS, IN_RAM, type RunShape, type WeightLoading } from "./memory.ts";
+import { place } from "./placement.ts";
+import type { ResolvedSettings } from "./plan-settings.ts";
+import type { EffectiveSettings } from "./settings.ts";
+
+/** So many requests share one cache: more would each get too little of it, fewer make people wait. */
+export const DEFAULT_PARALLEL = 4;
+/** llama.cpp's own. */
+export const DEFAULT_CACHE_TYPE = "f16";
+/**
+ * MiB of prompts that llama-server keeps of conversations that lost their slot. Its own default of 8 GiB is beyond what
+ * anybody would count as the model's memory.
+ */
+export const PROMPT_CACHE_MIB = 0;
+
+export interface RunFacts {
+  readonly model: Pick<RunnableModel, "projectorBytes" | "adapterBytes">;
+  readonly mode: Mode;
+  readonly shape: ModelShape | undefined;
+  readonly devices: readonly Device[];
+  /** Where layers may go. */
+  readonly budget: Demand;
+  readonly resolved: ResolvedSettings;
+  readonly draft: { readonly shape: ModelShape | undefined } | undefined;
+  readonly loading: WeightLoading;
+}
+
+/**
+ * @param contextTokens positive
+ * @throws invalid_request (an adapter that is not there)
+ */
+export function toRun(facts: RunFacts, contextTokens: number): RunShape {
+  const { model, mode, shape, devices, budget, resolved, draft, loading } = facts;
+  const { effective, flags } = resolved;
+  const { parallel, cacheTypeK, cacheTypeV } = decided(effective);
+  const run = {
+    contextTokens,
+    parallel,
+    cacheTypeK,
+    cacheTypeV,
+    mode,
+    projectorBytes: model.projectorBytes ?? 0,
+    adapterBytes: (model.adapterBytes ?? 0) + sizesOf(effective.lora?.value ?? []),
+    draft: draft?.shape && { shape: draft.shape, contextTokens },
+    loading: withFlags(loading, flags),
+    cacheRamBytes: PROMPT_CACHE_MIB * 1024 * 1024,
+    checkpoints: CHECKPOINTS,
+  };
+  if (shape === undefined) return { ...run, offload: IN_RAM };
+  const gpuLayers = effective.gpu_layers?.value;
+  return { ...run, offload: place(shape, { run, devices, budget, gpuLayers }) };
+}
+
+export function toWorkerSettings(
+  { effective, flags, files }: ResolvedSettings,
+  { contextTokens, draftId }: { contextTokens: number; draftId: string | undefined },
+): WorkerSettings {
+  return {
+    contextTokens,
+    reasoningBudget: effective.reasoning_budget?.value,
+    gpuLayers: effective.gpu_layers?.value,
+    ...decided(effective),
+    promptCacheMiB: PROMPT_CACHE_MIB,
+    contextCheckpoints: CHECKPOINTS,
+    adapters: effective.lora?.value,
+    runtimeFlags: flags,
+    files: files.length === 0 ? undefined : files,
+    draft: draftId === undefined ? undefined : toDraft(effective, draftId),
+  };
+}
+
+// --- internal ---
+
+/** What is told to every engine, said or not. */
+function decided({ parallel, cache_type_k, cache_type_v }: EffectiveSettings) {
+  return {
+    parallel: parallel?.value ?? DEFAULT_PARALLEL,
+    cacheTypeK: cache_type_k?.value ?? DEFAULT_CACHE_TYPE,
+    cacheTypeV: cache_type_v?.value ?? DEFAULT_CACHE_TYPE,
+  };
+}
+
+/** Its path is known when its bundle is opened; until then its id says which it is. */
+function toDraft(effective: EffectiveSettings, model: string): WorkerSettings["draft"] {
+  return {
+    model,
+    maxTokens: effective.draft_max_tokens?.value,
+    minProbability: effective.draft_min_probability?.value,
+  };
+}
+
+function withFlags(loading: WeightLoading, flags: readonly string[]): WeightLoading {
+  const isMapped = loading.isMapped && !flags.includes("--no-mmap");
+  const isRepacked = !flags.includes("--no-repack") && !flags.includes("-nr");
+  return isRepacked ? { ...loading, isMapped } : { isMapped };
+}
+
+/** @throws invalid_request for one that is not there */
+function sizesOf(paths: readonly string[]): number {
+  return paths.reduce((sum, path) => {
+    const facts = statSync(path, { throwIfNoEntry: false });
+    if (facts?.isFile() === true) return sum + facts.size;
+    throw new AppError(
+      "invalid_request",
+      `cannot use the adapter \`${path.slice(0, 200)}\`: there is no such file`,
+      {
+        hint: "Set another with `tug configure MODEL --lora FILE`, or none with `--unset lora`.",
+      },
+    );
+  }, 0);
+}

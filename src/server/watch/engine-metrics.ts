@@ -1,0 +1,80 @@
+/** Metrics of the engines themselves, asked for through their sockets and told apart by labels. */
+import { AppError, toAppError } from "../../errors.ts";
+import { type Family, parseMetrics, relabel } from "./prometheus-text.ts";
+
+/** An engine that is busy with a long prompt answers when it is through with a batch. Milliseconds. */
+const TIMEOUT_MS = 2000;
+/** llama-server writes 3 kB, vLLM some 100. Bytes. */
+const MAX_BYTES = 1024 * 1024;
+/** A label is a name, not a text. Characters. */
+const MAX_LABEL = 200;
+
+export interface EngineTarget {
+  readonly workerId: number;
+  readonly backend: string;
+  readonly modelName: string;
+  readonly mode: string;
+  readonly socket: string;
+  readonly metricsPath: string;
+}
+
+export interface EngineMetrics {
+  /** Of each engine that answered. */
+  readonly families: readonly (readonly Family[])[];
+  readonly failures: readonly { readonly target: EngineTarget; readonly error: AppError }[];
+}
+
+/** All at once; one that fails is left out. @param options.timeoutMs of each; 2 s unless given */
+export async function scrapeEngines(
+  targets: readonly EngineTarget[],
+  options: { readonly timeoutMs?: number } = {},
+): Promise<EngineMetrics> {
+  const families: Family[][] = [];
+  const failures: { target: EngineTarget; error: AppError }[] = [];
+  const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+  await Promise.all(
+    targets.map(async (target) => {
+      try {
+        families.push(await scrape(target, timeoutMs));
+      } catch (thrown) {
+        failures.push({ target, error: toAppError(thrown) });
+      }
+    }),
+  );
+  return { families, failures };
+}
+
+// --- internal ---
+
+async function scrape(target: EngineTarget, timeoutMs: number): Promise<Family[]> {
+  const response = await fetch(`http://localhost${target.metricsPath}`, {
+    unix: target.socket,
+    keepalive: false,
+    redirect: "manual",
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  const text = await readBounded(response);
+  if (response.status !== 200) {
+    throw new AppError("worker_failed", `cannot read metrics: status ${response.status}`);
+  }
+  const { workerId, backend, modelName, mode } = target;
+  return relabel(parseMetrics(text), [
+    ["backend", backend],
+    ["model", modelName.slice(0, MAX_LABEL)],
+    ["mode", mode],
+    ["worker", String(workerId)],
+  ]);
+}
+
+async function readBounded(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    size += chunk.byteLength;
+    if (size > MAX_BYTES) {
+      throw new AppError("worker_failed", `cannot read metrics: more than ${MAX_BYTES} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}

@@ -1,0 +1,133 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { WorkerStatus } from "../../src/api/engines.ts";
+import type { EstimateResult, ExplainResult } from "../../src/api/settings.ts";
+import { QUESTION } from "../helpers/pebble.ts";
+import { type TugHome, sharedTugHome } from "../helpers/tug-home.ts";
+
+setDefaultTimeout(60_000);
+
+async function json<T>(home: TugHome, ...words: string[]): Promise<T> {
+  const { stdout } = await home.tug([...words, "--json"]);
+  return JSON.parse(stdout) as T;
+}
+
+describe("settings of a model", () => {
+  const home = sharedTugHome();
+
+  test("what is configured outlives the runner, and the engine says that it holds", async () => {
+    const set = await home().tug(["configure", "pebble", "--context-size", "1024"]);
+    await home().tug(["run", "-d", "pebble"]);
+    await home().tug(["stop-runner"]);
+    await home().tug(["run", "-d", "pebble"]);
+
+    const explained = await json<ExplainResult>(home(), "explain", "pebble");
+
+    expect(set).toMatchObject({ exitCode: 0 });
+    expect(explained.settings).toContainEqual({
+      name: "context_size",
+      value: 1024,
+      source: "stored",
+    });
+    expect(explained.reported).toMatchObject({ context_size: 1024, parallel: 4 });
+    expect(explained.mismatches).toEqual([]);
+    expect(explained.command?.join(" ")).toContain("--ctx-size 1024 --parallel 4 --kv-unified");
+  });
+
+  test("a request with nothing but a keep-alive changes nothing else and reloads nothing", async () => {
+    await home().tug(["run", "-d", "pebble"]);
+    const before = await json<WorkerStatus[]>(home(), "ps");
+
+    const response = await fetch(`${home().url}/engines/v1/chat/completions`, {
+      method: "POST",
+      body: JSON.stringify({
+        model: "pebble",
+        keep_alive: "2h",
+        messages: [{ role: "user", content: QUESTION }],
+      }),
+    });
+    await response.text();
+    const after = await json<WorkerStatus[]>(home(), "ps");
+    const explained = await json<ExplainResult>(home(), "explain", "pebble");
+
+    expect(response.status).toBe(200);
+    expect(after.map(({ pid }) => pid)).toEqual(before.map(({ pid }) => pid));
+    expect(after[0]?.keep_alive_ms).toBe(7_200_000);
+    expect(explained.settings).toContainEqual({
+      name: "keep_alive",
+      value: "5m",
+      source: "default",
+    });
+  });
+
+  test("explain says with an exit code that a worker runs with older values", async () => {
+    await home().tug(["run", "-d", "pebble"]);
+    await home().tug(["configure", "pebble", "--context-size", "512"]);
+
+    const differs = await home().tug(["explain", "pebble"]);
+    await home().tug(["unload", "pebble"]);
+    await home().tug(["run", "-d", "pebble"]);
+    const agrees = await home().tug(["explain", "pebble"]);
+
+    expect(differs.exitCode).toBe(1);
+    expect(differs.stdout).toContain("context_size: should be 512, is 1024");
+    expect(agrees).toMatchObject({ exitCode: 0 });
+  });
+
+  test("files are named by their owner only", async () => {
+    const response = await fetch(`${home().url}/engines/_configure`, {
+      method: "POST",
+      body: JSON.stringify({ model: "pebble", set: { lora: ["/etc/passwd"] } }),
+    });
+
+    expect(response.status).toBe(403);
+  });
+
+  test("config.toml has settings of single models, and they are reset to", async () => {
+    await writeFile(
+      join(home().path, "config.toml"),
+      '[models."pebble"]\ncontext_size = 768\ntemperature = 0\n',
+    );
+    const reset = await home().tug(["configure", "reset", "pebble"]);
+    await home().tug(["stop-runner"]);
+
+    const explained = await json<ExplainResult>(home(), "explain", "pebble");
+
+    expect(reset).toMatchObject({ exitCode: 0 });
+    expect(explained.settings).toContainEqual({
+      name: "context_size",
+      value: 768,
+      source: "config.toml",
+    });
+    expect(explained.reported).toBeNull();
+  });
+
+  test("an estimate needs no runner, and says with an exit code what does not fit", async () => {
+    await home().tug(["stop-runner"]);
+
+    const estimate = await json<EstimateResult>(home(), "estimate", "pebble", "--ctx-size", "2048");
+    const tight = await home().tug(["estimate", "pebble"], { env: { TUG_MEMORY_BUDGET: "16MiB" } });
+    const status = await home().tug(["status"]);
+
+    expect(estimate).toMatchObject({ context_size: 2048, trained_context: 2048, fits: true });
+    expect(tight.exitCode).toBe(1);
+    expect(tight.stdout).toContain("It does not fit.");
+    expect(status.exitCode).toBe(1);
+  });
+
+  test.each([
+    [["configure", "pebble", "--context-size", "4096"], 1, /was trained for 2048/],
+    [["configure", "pebble", "--", "--cache-type-k", "q9"], 1, /`q9` is not a value/],
+    [["configure", "pebble", "--", "--host", "0.0.0.0"], 1, /Tug sets it itself/],
+    [["configure", "nobody/here", "--parallel", "1"], 1, /nobody\/here/],
+    [["configure", "pebble"], 2, /nothing to set/],
+    [["run", "pebble", "--ctx-size", "4096", QUESTION], 1, /was trained for 2048/],
+  ])("%j is refused in one sentence", async (words, exitCode, message) => {
+    const result = await home().tug(words);
+
+    expect(result.exitCode).toBe(exitCode);
+    expect(result.stderr).toMatch(message);
+    expect(result.stderr).toMatch(/^error: .*\n(?:hint: .*\n)?$/);
+  });
+});
