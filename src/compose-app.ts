@@ -12,7 +12,7 @@ import { type App, createApp } from "./server/app.ts";
 import type { AppDeps, RunnerControl } from "./server/deps.ts";
 import { drainModel } from "./server/drain-model.ts";
 import type { PullJobs } from "./server/pull-jobs.ts";
-import { createLogReader } from "./server/log-reader.ts";
+import type { LogSource } from "./server/log-reader.ts";
 import { rememberResolved } from "./server/resolved-models.ts";
 import { type ModelRoutesDeps, modelRoutes } from "./server/routes/models.ts";
 import { registryRoutes } from "./server/routes/registries.ts";
@@ -39,6 +39,8 @@ export interface Composition {
   /** Where the runner's stderr goes; undefined for one at a terminal. */
   readonly logFile?: string;
   readonly watching?: Watching;
+  /** What engines are confined with; tried out unless given. */
+  readonly nameSandbox?: () => Promise<string>;
 }
 
 export function composeApp(composition: Composition): App {
@@ -68,7 +70,7 @@ export function composeApp(composition: Composition): App {
       examiner: async () => (await planning()).examiner,
       stored: async () => (await planning()).stored,
       runtime: supervisor,
-      sandbox: () => nameSandbox(config),
+      sandbox: composition.nameSandbox ?? (() => nameSandbox(config)),
       cores: countCores,
       estimateSource: async (name, { trusted, signal }) => {
         const { estimateSource } = await import("./models/estimate-source.ts");
@@ -77,11 +79,7 @@ export function composeApp(composition: Composition): App {
       },
     }),
     requestLog,
-    logs: createLogReader({
-      directory: paths.logs,
-      hasRunnerLog: runner === undefined || composition.logFile !== undefined,
-      format: config.logFormat.value,
-    }),
+    logs: readLogs(composition),
     ...(composition.watching === undefined ? {} : watchedBy(composition.watching)),
     listModels: () => listModels(store),
     inspectModel: (name) => inspectModel(store, name),
@@ -182,6 +180,18 @@ function removalThrough(supervisor: Supervisor): Pick<ModelRoutesDeps, "inUse" |
         .list()
         .some((worker) => worker.modelId === modelId || worker.draftModelId === modelId),
     drain: (modelId, options) => drainModel(supervisor, modelId, options),
+  };
+}
+
+function readLogs({ config, paths, runner, logFile }: Composition): LogSource {
+  const hasRunnerLog = runner === undefined || logFile !== undefined;
+  return {
+    hasRunnerLog,
+    read: async (query, signal) => {
+      const { createLogReader } = await import("./server/log-reader.ts");
+      const format = config.logFormat.value;
+      return createLogReader({ directory: paths.logs, hasRunnerLog, format }).read(query, signal);
+    },
   };
 }
 

@@ -12,7 +12,7 @@ import type { Installer } from "./runtime/installer/installer.ts";
 import type { Sandbox } from "./runtime/sandbox/sandbox.ts";
 import { physicalCores } from "./runtime/hardware/index.ts";
 import { createSleepDetector } from "./runtime/resume.ts";
-import { describeSandbox, rememberSandbox } from "./runtime/sandbox/index.ts";
+import { rememberSandbox } from "./runtime/sandbox/index.ts";
 import { Supervisor } from "./runtime/supervisor.ts";
 import { listen } from "./server/listen.ts";
 import { startPreload } from "./server/preload.ts";
@@ -41,8 +41,12 @@ export async function composeRunner(options: RunnerOptions, lock: Disposable): P
   });
   const confinement = { mode: config.sandbox.value, platform: process.platform, env: process.env };
   const sandbox = rememberSandbox(confinement);
-  if (confinement.mode === "require") await sandbox();
-  const supervisor: Supervisor = await createSupervisor({ ...base, planning, sandbox });
+  if (confinement.mode === "require") await sandbox.choose();
+  const supervisor: Supervisor = await createSupervisor({
+    ...base,
+    planning,
+    sandbox: () => sandbox.choose(),
+  });
   const watching = await watch({ ...base, planning, supervisor });
   const puller = pullCommand(options);
   const pulls = new PullJobs({ spawn: (request) => spawnPull(puller, request) });
@@ -51,11 +55,22 @@ export async function composeRunner(options: RunnerOptions, lock: Disposable): P
     installer,
     pulls,
     idleExitMs: options.idleExitMs,
-    sandbox: () => describeSandbox(confinement),
+    sandbox: () => sandbox.describe(),
   });
   const { logFile } = options;
   const logs = logFile === undefined ? {} : { logFile };
-  const parts = { ...base, ...logs, files, supervisor, runner, pulls, planning, watching };
+  const nameSandbox = async (): Promise<string> => (await sandbox.describe()).name;
+  const parts = {
+    ...base,
+    ...logs,
+    files,
+    supervisor,
+    runner,
+    pulls,
+    planning,
+    watching,
+    nameSandbox,
+  };
   const app = composeApp(parts);
   runner.begin(await listen({ app, hostname, port, socket }));
   signal.addEventListener("abort", () => runner.stop({ force: false }), { once: true });

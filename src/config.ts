@@ -209,6 +209,23 @@ export function loadConfig(configFile: string, env: Env = process.env): Config {
   return Object.freeze(Object.fromEntries(entries));
 }
 
+/**
+ * A flag wins over what the environment and the file say.
+ *
+ * @param flag as typed, for messages: `--keep-alive`
+ * @param text undefined if it was not given
+ * @throws usage
+ */
+export function withFlag(
+  config: Config,
+  name: keyof Config,
+  { flag, text }: { readonly flag: string; readonly text: string | undefined },
+): Config {
+  if (text === undefined) return config;
+  const parse: (text: string) => unknown = DEFINITIONS[name].parse;
+  return { ...config, [name]: { value: parseNamed(parse, text, flag), source: flag } };
+}
+
 /** `5m`, `1h30m`, `90s`, `250ms`, a bare number of seconds, or a negative number for never (-1). Result in ms. */
 export function parseDuration(text: string): number {
   const trimmed = text.trim();

@@ -28,6 +28,9 @@ const MAX_LOG_BYTES = 8 * 1024 * 1024;
 /** Of one line; what comes behind belongs to the last of them. */
 const MAX_FIELDS = 32;
 const STDERR = 2;
+/** Of C0 and C1, all but tab and line feed. */
+// oxlint-disable-next-line no-control-regex
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
 
 let threshold = LOG_LEVELS.indexOf("warn");
 let timestamps = false;
@@ -82,11 +85,17 @@ type Field = readonly [name: string, value: unknown];
 function emit(level: LogLevel, message: string): void {
   if (LOG_LEVELS.indexOf(level) > threshold) return;
   if (format === "json") return write(`${toJsonLine(level, message, new Date())}\n`);
-  if (timestamps) return write(`[${new Date().toISOString()}] ${level} ${message}\n`);
+  const text = toText(message);
+  if (timestamps) return write(`[${new Date().toISOString()}] ${level} ${text}\n`);
   pending = pending.then(async () => {
     const consola = await (consolaLoad ??= loadConsola());
-    consola[level](message);
+    consola[level](text);
   });
+}
+
+/** A reason may be what an engine or a registry said: it must neither look like a line of ours nor steer a terminal. */
+function toText(message: string): string {
+  return message.replaceAll(/\r\n?|\n/g, "\n  ").replaceAll(CONTROLS, "\ufffd");
 }
 
 function write(line: string): void {

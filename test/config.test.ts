@@ -8,6 +8,7 @@ import {
   parseDuration,
   parsePort,
   parseRate,
+  withFlag,
 } from "../src/config.ts";
 import { tempDir } from "./helpers/temp-dir.ts";
 
@@ -127,5 +128,26 @@ describe("insecure registries", () => {
   ])("%p", (text, expected) => {
     const { insecureRegistries } = loadConfig("/nonexistent", { INSECURE_REGISTRY: text });
     expect(insecureRegistries.value).toEqual(expected);
+  });
+});
+
+describe("withFlag", () => {
+  const config = loadConfig("/nowhere/config.toml", { TUG_KEEP_ALIVE: "1m" });
+
+  test("a flag wins over the environment, and says so", () => {
+    const changed = withFlag(config, "keepAliveMs", { flag: "--keep-alive", text: "5s" });
+
+    expect(changed.keepAliveMs).toEqual({ value: 5000, source: "--keep-alive" });
+    expect(config.keepAliveMs).toEqual({ value: 60_000, source: "TUG_KEEP_ALIVE" });
+  });
+
+  test("one that was not given changes nothing", () => {
+    expect(withFlag(config, "keepAliveMs", { flag: "--keep-alive", text: undefined })).toBe(config);
+  });
+
+  test("one that cannot be understood is named", () => {
+    expect(() => withFlag(config, "maxWorkers", { flag: "--max-workers", text: "many" })).toThrow(
+      "cannot read --max-workers",
+    );
   });
 });

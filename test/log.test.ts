@@ -100,6 +100,19 @@ describe("log", () => {
     expect(lines).toEqual([expect.stringMatching(/^\[\d{4}-.+Z\] info a: b c=1$/)]);
   });
 
+  test("log: as text nothing that was said looks like a line of its own, or steers a terminal", async () => {
+    const script =
+      'log.warn("a: b reason=said\\r\\n[2026-01-31T12:00:00.000Z] error c: forged\\r\\u001b[2J\\u009b1m\\tend")';
+
+    const { lines } = await logging({ timestamps: true }, script);
+
+    expect(lines).toEqual([
+      expect.stringMatching(/^\[\d{4}-.+Z\] warn a: b reason=said$/),
+      "  [2026-01-31T12:00:00.000Z] error c: forged",
+      "  \ufffd[2J\ufffd1m\tend",
+    ]);
+  });
+
   test("log: its file is kept within its limit, and what was before as .1", async () => {
     const script = 'for (let i = 0; i < 25; i++) log.info("a: line n=" + i);';
 

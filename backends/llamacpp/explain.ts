@@ -122,6 +122,11 @@ const PATTERNS: readonly Pattern[] = [
     reason: (found) => quote(found[1]),
   },
   {
+    match: /quantized V cache requires flash_attn|V cache quantization requires flash_attn/,
+    reason: () => "a quantized cache of values needs flash attention",
+    hint: "Leave out `--flash-attn off`, or set `--cache-type-v f16`.",
+  },
+  {
     match: /error while handling argument "([^"]*)": (.*)/,
     reason: (found) => `the engine refuses the flag \`${found[1]}\`: ${quote(found[2])}`,
     hint: "Correct the runtime flags of this model.",
@@ -145,6 +150,10 @@ const PATTERNS: readonly Pattern[] = [
     match: /error while loading shared libraries: (.*)|version [`']([^']*)' not found/,
     reason: (found) => `the engine does not fit this system: ${quote(found[1] ?? found[2])}`,
     hint: "Install one that does with `tug install-runner`.",
+  },
+  {
+    match: /terminate called after throwing an instance of .*\s+what\(\): +(.*)/,
+    reason: (found) => `the engine gave up: ${quote(found[1])}`,
   },
 ];
 

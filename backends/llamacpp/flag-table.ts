@@ -34,6 +34,8 @@ const NUMBERS: FlagValue = { kind: "numbers" };
 const COUNT = integer(0, MAX_INT32);
 /** A count, or -1 for the engine's own choice. */
 const COUNT_OR_AUTO = integer(-1, MAX_INT32);
+/** More end the engine with a signal. @see llama.cpp ggml/include/ggml.h: GGML_MAX_N_THREADS */
+const THREADS = integer(-1, 512);
 const SHARE = number(0, 1);
 const FACTOR = number(-ANY, ANY);
 
@@ -45,7 +47,7 @@ const TABLE: readonly (readonly [FlagValue, string])[] = [
      --no-host -cmoe --cpu-moe --check-tensors --op-offload --no-op-offload --mlock --mmap --no-mmap
      --ignore-eos -bs --backend-sampling
      -cmoed --cpu-moe-draft --spec-draft-cpu-moe --spec-draft-backend-sampling --no-spec-draft-backend-sampling
-     -kvu --kv-unified -no-kvu --no-kv-unified --cache-idle-slots --no-cache-idle-slots --context-shift
+     -kvu --kv-unified --cache-idle-slots --no-cache-idle-slots --context-shift
      --no-context-shift -sp --special --warmup --no-warmup --spm-infill -cb --cont-batching -nocb --no-cont-batching
      --mmproj-auto --no-mmproj --no-mmproj-auto --mmproj-offload --no-mmproj-offload
      --embedding --embeddings --rerank --reranking --cache-prompt --no-cache-prompt --metrics --props --slots --no-slots
@@ -54,14 +56,18 @@ const TABLE: readonly (readonly [FlagValue, string])[] = [
      --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --spec-default`,
   ],
   [
-    COUNT_OR_AUTO,
+    THREADS,
     `-t --threads -tb --threads-batch --threads-http -td --threads-draft --spec-draft-threads -tbd --threads-batch-draft
-     --spec-draft-threads-batch -n --predict --n-predict --keep --repeat-last-n --dry-penalty-last-n -cram --cache-ram
-     --reasoning-budget --sse-ping-interval -np --parallel`,
+     --spec-draft-threads-batch`,
+  ],
+  [
+    COUNT_OR_AUTO,
+    `-n --predict --n-predict --keep --repeat-last-n --dry-penalty-last-n --reasoning-budget --sse-ping-interval
+     -np --parallel`,
   ],
   [
     COUNT,
-    `-c --ctx-size -b --batch-size -ub --ubatch-size --yarn-orig-ctx -ncmoe --n-cpu-moe --moe-cache-mib -ncffn --n-cpu-ffn
+    `-c --ctx-size -ub --ubatch-size --yarn-orig-ctx -ncmoe --n-cpu-moe --moe-cache-mib -ncffn --n-cpu-ffn
      -mg --main-gpu -fitc --fit-ctx --top-k --dry-allowed-length
      -ncmoed --n-cpu-moe-draft --spec-draft-n-cpu-moe --spec-draft-ncmoe
      --spec-draft-n-max --spec-draft-n-min --spec-draft-n-ubatch --draft --draft-n --draft-max --draft-min --draft-n-min
@@ -69,9 +75,10 @@ const TABLE: readonly (readonly [FlagValue, string])[] = [
      --spec-ngram-simple-size-n --spec-ngram-simple-size-m --spec-ngram-simple-min-hits
      --spec-ngram-map-k-size-n --spec-ngram-map-k-size-m --spec-ngram-map-k-min-hits
      --spec-ngram-map-k4v-size-n --spec-ngram-map-k4v-size-m --spec-ngram-map-k4v-min-hits
-     --kv-unified-per-slot -ctxcp --ctx-checkpoints --swa-checkpoints -cms --checkpoint-min-step
+     -cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints -cms --checkpoint-min-step
      --image-min-tokens --image-max-tokens --mtmd-batch-max-tokens --video-timestamp-interval -to --timeout --cache-reuse`,
   ],
+  [integer(1, MAX_INT32), "-b --batch-size"],
   [integer(-1, 2 ** 32 - 1), "-s --seed"],
   [integer(-1, 3), "--prio --prio-batch"],
   [integer(0, 100), "--poll"],
@@ -127,6 +134,9 @@ export const FLAGS: ReadonlyMap<string, FlagValue> = new Map(
   TABLE.flatMap(([value, names]) => words(names).map((name) => [name, value] as const)),
 );
 
+const SHARED_CACHE =
+  "Leave it out: each request may use the whole context; for fewer at once set `--parallel`.";
+
 /** What Tug decides, and where to say it instead. */
 export const OWNED: Readonly<Record<string, string>> = {
   "--host": "Leave it out: an engine listens where the runner expects it.",
@@ -137,7 +147,15 @@ export const OWNED: Readonly<Record<string, string>> = {
   "-a": "Give the model another name with `tug tag`.",
   "--offline": "Leave it out: an engine never downloads anything.",
   "--sleep-idle-seconds": "Use the keep-alive of the model instead.",
+  "--no-kv-unified": SHARED_CACHE,
+  "-no-kvu": SHARED_CACHE,
+  "--kv-unified-per-slot": SHARED_CACHE,
 };
+
+/** With them llama-server prints what it is asked: whole prompts from level 5, or 1 before the levels were renumbered. */
+export const TELLING: ReadonlySet<string> = new Set(
+  words("-v --verbose --log-verbose -lv --verbosity --log-verbosity"),
+);
 
 /** They let a model read more than it was trained for. */
 export const STRETCHING: ReadonlySet<string> = new Set(

@@ -2,8 +2,9 @@
 import { AppError } from "../../src/errors.ts";
 import { nearest } from "../../src/nearest.ts";
 import type { FlagOptions, ReadFlags } from "../../src/runtime/backend.ts";
-import { FLAGS, type FlagValue, OWNED, STRETCHING } from "./flag-table.ts";
+import { FLAGS, type FlagValue, OWNED, STRETCHING, TELLING } from "./flag-table.ts";
 import { foldFlag, MODE_FLAGS } from "./folded-flags.ts";
+import { memoryOf } from "./memory-flags.ts";
 
 /** Words of one model: no command line of a person has as many. */
 const MAX_WORDS = 512;
@@ -11,6 +12,11 @@ const MAX_WORDS = 512;
 const MAX_WORD_LENGTH = 256 * 1024;
 /** Characters of a user's word that are shown. */
 const MAX_SHOWN = 100;
+
+export interface Flag {
+  readonly name: string;
+  readonly value: string | undefined;
+}
 
 /**
  * @param flags already split into words; `--flag=value` is accepted and split, which llama-server itself does not do
@@ -31,19 +37,16 @@ export function checkFlags(flags: readonly string[]): readonly string[] {
  */
 export function readFlags(flags: readonly string[], { allowPaths }: FlagOptions): ReadFlags {
   const read: Reading = { flags: [], settings: {}, files: [], stretchesContext: false };
-  for (const flag of splitFlags(flags)) {
+  const split = splitFlags(flags);
+  for (const flag of split) {
     if (FLAGS.get(flag.name)?.kind === "path") checkPath(flag, allowPaths);
+    if (TELLING.has(flag.name) && !allowPaths) throw tellsPrompts(flag);
     addFlag(read, flag);
   }
-  return read;
+  return { ...read, memory: memoryOf(split) };
 }
 
 // --- internal ---
-
-interface Flag {
-  readonly name: string;
-  readonly value: string | undefined;
-}
 
 interface Reading {
   readonly flags: string[];
@@ -148,6 +151,14 @@ function checkPath({ name, value = "" }: Flag, allowPaths: boolean): void {
       "Write the whole path: an engine does not run where you are.",
     );
   }
+}
+
+function tellsPrompts({ name }: Flag): AppError {
+  return new AppError(
+    "forbidden",
+    `cannot use the flag \`${name}\`: it writes prompts to the log, which only their owner may want`,
+    { hint: "Set it with `tug configure` on the runner's own machine." },
+  );
 }
 
 /** The last word of several would win in the engine; here they must agree. */

@@ -1,5 +1,6 @@
 /** What a runner costs that does nothing. Linux only: it reads /proc. */
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
+import { cpuByThread, cpuMsSince, cpuTicks } from "../load/processes.ts";
 import type { BenchResult } from "./report.ts";
 import { startServe } from "./serve.ts";
 
@@ -13,10 +14,10 @@ export async function benchIdle(): Promise<BenchResult> {
   if (process.platform !== "linux") throw new Error("the idle benchmark reads /proc: Linux only");
   await using runner = await startServe();
   await Bun.sleep(SETTLING_MS);
-  const [before, beforeMs] = [await cpuTicks(runner.pid), await cpuMs(runner.pid)];
+  const [before, threads] = [cpuTicks(runner.pid), cpuByThread(runner.pid)];
   await Bun.sleep(WATCHED_MS);
-  const ticks = (await cpuTicks(runner.pid)) - before;
-  const usedMs = (await cpuMs(runner.pid)) - beforeMs;
+  const ticks = cpuTicks(runner.pid) - before;
+  const usedMs = cpuMsSince(threads, runner.pid);
   const anonymous = await statusBytes(runner.pid, "RssAnon");
   const resident = await statusBytes(runner.pid, "VmRSS");
   const seconds = WATCHED_MS / 1000;
@@ -41,26 +42,6 @@ export async function benchIdle(): Promise<BenchResult> {
 }
 
 // --- internal ---
-
-/** utime + stime of all threads; fields 14 and 15 of proc(5) stat, the name in parentheses being the second. */
-async function cpuTicks(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/stat`, "utf8");
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return Number(fields[11]) + Number(fields[12]);
-}
-
-/**
- * Milliseconds that the threads alive have run, to the nanosecond. A tick is 10 of them and adds up since the start, so that
- * one may fall due in a window in which next to nothing ran.
- */
-async function cpuMs(pid: number): Promise<number> {
-  let total = 0;
-  for (const thread of await readdir(`/proc/${pid}/task`)) {
-    const text = await readFile(`/proc/${pid}/task/${thread}/schedstat`, "utf8");
-    total += Number(text.split(" ")[0]) / 1e6;
-  }
-  return total;
-}
 
 async function statusBytes(pid: number, key: string): Promise<number> {
   const text = await readFile(`/proc/${pid}/status`, "utf8");

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { startServe } from "../bench/serve.ts";
 import { type Answer, ask, seeded } from "./client.ts";
 import { loadHome } from "./models.ts";
-import { enginePids, isRunning } from "./processes.ts";
+import { descendants, enginePids, isRunning } from "./processes.ts";
 
 const ROUNDS = 30;
 const CLIENTS = 6;
@@ -19,6 +19,10 @@ const SPECS = [1, 2, 3].map((seed) => ({ layers: 6, ...SHAPE, seed }));
 const KINDS = ["kill", "stop", "memory"] as const;
 /** Less than any allocation of a request needs, so that the next one fails. */
 const STARVED_BYTES = 4096;
+/** A moment without an engine is no round: another one is waited for. */
+const MOST_MISSES = 3;
+/** What holds a sandbox goes just after its engine. */
+const LEAVING_MS = 3000;
 /** A stopped engine is found out when a request to it has been silent this long. */
 const SILENCE = "3s";
 
@@ -29,6 +33,7 @@ const random = seeded(11);
 const over = new AbortController();
 const failures: string[] = [];
 let answered = 0;
+let hurts = 0;
 /** Requests that got an error, by what it says. */
 const reasons = new Map<string, number>();
 /** What a client does after an error. */
@@ -45,14 +50,19 @@ const clients = Array.from({ length: CLIENTS }, async (_, client) => {
     if (!isServed) await Bun.sleep(PAUSE_MS);
   }
 });
-for (let round = 0; round < rounds; round += 1) {
+let misses = 0;
+for (let round = 0; round < rounds && misses < rounds * MOST_MISSES;) {
   await Bun.sleep(300 + random() * 1500);
   const pids = enginePids(runner.pid);
   const pid = pids[Math.floor(random() * pids.length)];
   const kind = KINDS[round % KINDS.length] ?? "kill";
-  if (pid === undefined) continue;
-  hurt(pid, kind);
+  if (pid === undefined || !hurt(pid, kind)) {
+    misses += 1;
+    continue;
+  }
   console.log(`round ${round}: ${kind} ${pid}`);
+  hurts += 1;
+  round += 1;
   if (!isRunning(runner.pid)) {
     failures.push(`round ${round}: the runner died`);
     break;
@@ -64,9 +74,12 @@ await Promise.all(clients);
 const rows = JSON.parse(await home.tug(["ps", "--json"])) as { in_use: number }[];
 const leases = rows.reduce((sum, { in_use }) => sum + in_use, 0);
 if (leases > 0) failures.push(`${leases} leases are left`);
+if (hurts < rounds) failures.push(`only ${hurts} of ${rounds} rounds found an engine`);
 await home.tug(["unload", "--all", "--wait"]);
-const left = enginePids(runner.pid);
-if (left.length > 0) failures.push(`${left.length} engines are left`);
+const limitMs = performance.now() + LEAVING_MS;
+const left = (): number => descendants(runner.pid).filter(isRunning).length;
+while (left() > 0 && performance.now() < limitMs) await Bun.sleep(20);
+if (left() > 0) failures.push(`${left()} processes are left`);
 const sockets = (await readdir(join(home.path, "run"), { recursive: true })).filter(
   (name) => name.endsWith(".sock") && !name.startsWith("runner"),
 );
@@ -75,17 +88,20 @@ for (const failure of failures) console.error(failure);
 for (const [reason, count] of reasons) console.log(`chaos: ${count} × ${reason}`);
 const refused = [...reasons.values()].reduce((sum, count) => sum + count, 0);
 console.log(
-  `chaos: ${rounds} rounds, ${answered} requests answered, ${refused} ended with a reason, ${failures.length} failures`,
+  `chaos: ${hurts} rounds, ${answered} requests answered, ${refused} ended with a reason, ${failures.length} failures`,
 );
 process.exitCode = failures.length === 0 ? 0 : 1;
 
-function hurt(pid: number, kind: (typeof KINDS)[number]): void {
+/** @returns false if it has just left by itself */
+function hurt(pid: number, kind: (typeof KINDS)[number]): boolean {
   try {
-    if (kind === "kill") process.kill(pid, "SIGKILL");
-    else if (kind === "stop") process.kill(pid, "SIGSTOP");
-    else Bun.spawnSync(["prlimit", "--pid", String(pid), `--as=${STARVED_BYTES}`]);
+    if (kind === "memory") {
+      const limit = `--as=${STARVED_BYTES}`;
+      return Bun.spawnSync(["prlimit", "--pid", String(pid), limit]).success;
+    }
+    return process.kill(pid, kind === "kill" ? "SIGKILL" : "SIGSTOP");
   } catch {
-    // It has just left by itself.
+    return false;
   }
 }
 

@@ -1,23 +1,16 @@
 /** What the engines of a runner hold, read from /proc. Linux only. */
 import { readFileSync } from "node:fs";
 
-/** A process and all that descend from it, through whatever sandbox. */
+/** All that descend from a process, through whatever sandbox. */
 export function descendants(pid: number): readonly number[] {
-  const found: number[] = [];
-  const waiting = [pid];
-  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-    const children = readOr(`/proc/${next}/task/${next}/children`).trim();
-    const pids = children === "" ? [] : children.split(" ").map(Number);
-    found.push(...pids);
-    waiting.push(...pids);
-  }
+  const found = [...childrenOfAllThreads(pid)];
+  // The list grows while it is walked.
+  for (const next of found) found.push(...childrenOfAllThreads(next));
   return found;
 }
 
-/** Children are listed for the thread that made them: of a process with many, all threads are asked. */
 export function enginePids(runnerPid: number): readonly number[] {
-  return childrenOfAllThreads(runnerPid)
-    .flatMap((pid) => [pid, ...descendants(pid)])
+  return descendants(runnerPid)
     .filter((pid) => readOr(`/proc/${pid}/cmdline`).includes("llama-server"))
     .filter((pid) => !/^\(?(?:sh|dash|bwrap)\b/.test(readOr(`/proc/${pid}/comm`)));
 }
@@ -27,11 +20,36 @@ export function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readOr(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
 }
 
-/** Time that all threads have run. Milliseconds. */
-export function cpuMs(pid: number): number {
+/** Pages that only this process has: neither its program's nor other mapped files. Bytes; 0 for one that is gone. */
+export function anonymousBytes(pid: number): number {
+  return Number(/^RssAnon:\s+(\d+) kB$/m.exec(readOr(`/proc/${pid}/status`))?.[1] ?? 0) * 1024;
+}
+
+/** Ticks of 10 ms that all threads have run, those that have ended too; fields 14 and 15 of proc(5) stat. */
+export function cpuTicks(pid: number): number {
   const text = readOr(`/proc/${pid}/stat`);
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * 10;
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+/**
+ * Milliseconds that each thread alive has run, to the nanosecond. Ticks add up since the start, so that one may fall due in
+ * a window in which next to nothing ran.
+ */
+export function cpuByThread(pid: number): ReadonlyMap<string, number> {
+  const threads = [...new Bun.Glob("*").scanSync({ cwd: `/proc/${pid}/task`, onlyFiles: false })];
+  const times = threads.map((thread): [string, number] => {
+    const [ran = ""] = readOr(`/proc/${pid}/task/${thread}/schedstat`).split(" ");
+    return [thread, Number(ran) / 1e6];
+  });
+  return new Map(times);
+}
+
+/** Milliseconds that the threads alive now have run since. */
+export function cpuMsSince(before: ReadonlyMap<string, number>, pid: number): number {
+  let total = 0;
+  for (const [thread, ms] of cpuByThread(pid)) total += ms - (before.get(thread) ?? 0);
+  return total;
 }
 
 export function isRunning(pid: number): boolean {
@@ -41,6 +59,7 @@ export function isRunning(pid: number): boolean {
 
 // --- internal ---
 
+/** Children are listed for the thread that made them: of a process with many, all threads are asked. */
 function childrenOfAllThreads(pid: number): readonly number[] {
   const glob = new Bun.Glob("*/children");
   const files = [...glob.scanSync({ cwd: `/proc/${pid}/task`, onlyFiles: false })];

@@ -70,7 +70,7 @@ export interface ConfigureResult {
   readonly model_id: string;
   readonly mode: ModeName | null;
   readonly settings: ModelSettings;
-  /** Whether a worker runs with other values: they apply to the next load. */
+  /** `next load`: a worker runs with other values; the next request has it replaced. */
   readonly applies: "now" | "next load";
 }
 
@@ -140,6 +140,8 @@ export interface EstimateResult {
   readonly fits: boolean;
   /** The largest context that fits the budget, in tokens; null if none does. */
   readonly largest_context: number | null;
+  /** What would fit instead, as a clause; null if it fits, or nothing is known that would. */
+  readonly advice: string | null;
   /** What the model was trained for; null if it does not say. */
   readonly trained_context: number | null;
 }

@@ -34,8 +34,8 @@ type Context = CommandContext<typeof ARGS>;
 
 export const command = defineCommand({
   args: ARGS,
-  details: `Settings are kept, merged key by key, and apply when the model is loaded next; \`tug explain MODEL\` shows what
-they make of it.
+  details: `Settings are kept, merged key by key, and hold from the next request on; for those of the engine's process that request
+loads the model anew. \`tug explain MODEL\` shows what they make of it.
 
   tug configure pebble --context-size 8192 --keep-alive 1h
   tug configure pebble -- --no-warmup --rope-scaling yarn
@@ -74,7 +74,7 @@ function renderChange(model: string, { settings, mode, applies }: ConfigureResul
   if (all.length === 0) return `Nothing is set for ${name}${when} any more.\n`;
   const lines = all.map(([setting, value]) => `  ${setting} = ${formatSetting(value)}\n`);
   const note =
-    applies === "now" ? "" : "It is loaded with other values: they apply to the next load.\n";
+    applies === "now" ? "" : "It is loaded with other values: the next request loads it anew.\n";
   return `Set for ${name}${when}:\n${lines.join("")}${note}`;
 }
 

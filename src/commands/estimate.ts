@@ -5,6 +5,7 @@ import { displayReference } from "../oci/reference.ts";
 import { formatBytes } from "../terminal/bytes.ts";
 import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
+import { stripControls } from "../terminal/style.ts";
 import { type ArgumentValues, JSON_FLAG, defineCommand } from "./command.ts";
 import { parseContext } from "./package.ts";
 
@@ -25,6 +26,8 @@ const ARGS = {
 
 export const command = defineCommand({
   args: ARGS,
+  details: `NEEDS is the estimate, MEASURED the most it ever held with these settings, HELD what loaded models count for. Of a
+model that is not here only the header is read. The exit code is 1 if it does not fit.`,
   /** @returns 1 if it does not fit */
   async run({ args, config, paths, signal }) {
     const request = toRequest(args);
@@ -98,10 +101,14 @@ function verdict({
   fits,
   largest_context: largest,
   trained_context: trained,
+  advice,
 }: EstimateResult): string {
   const most =
     largest === null
       ? ""
       : ` The largest context that fits is ${largest} tokens${largest === trained ? ", all it was trained for" : ""}.`;
-  return fits ? `It fits.${most}\n` : `It does not fit.${most}\n`;
+  if (fits) return `It fits.${most}\n`;
+  // With a smaller context the advice is that one.
+  const other = largest === null && advice ? ` Instead: ${stripControls(advice)}.` : "";
+  return `It does not fit.${most}${other}\n`;
 }

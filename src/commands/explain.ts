@@ -75,6 +75,6 @@ function renderReport({ reported, mismatches }: ExplainResult): string {
   const verdict =
     lines.length === 0
       ? "That is what it was told.\n"
-      : `That is not what the settings say; they hold from the next load on:\n${lines.join("")}`;
+      : `That is not what the settings say; the next request loads it anew:\n${lines.join("")}`;
   return `The running engine says:\n${said.join("")}${verdict}`;
 }

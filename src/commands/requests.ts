@@ -3,6 +3,7 @@ import type { Client } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
 import { clearRequests, findRequest, followRequests, listRequests } from "../client/requests.ts";
 import { AppError } from "../errors.ts";
+import { displayReference } from "../oci/reference.ts";
 import { formatAge, formatDuration } from "../terminal/bytes.ts";
 import { printJson } from "../terminal/json.ts";
 import { openOutput, print } from "../terminal/output.ts";
@@ -30,7 +31,7 @@ export const command = defineCommand({
     clear: { type: "boolean", description: "Forget all of them" },
     json: JSON_FLAG,
   },
-  details: `Requests and answers are kept in tug.db on this machine, the last 1000, images and sounds cut short. Set
+  details: `Requests and answers are kept in tug.db on this machine, the last 1000 or 64 MiB, images and sounds cut short. Set
 \`record_requests = false\` in config.toml, or TUG_RECORD_REQUESTS=0, to keep none. \`tug replay ID\` sends one again.`,
   async run({ args, config, paths, signal }) {
     const limit = args.limit === undefined ? undefined : parseLimit(args.limit);
@@ -67,7 +68,7 @@ export function toLine(record: RequestRecord): string {
   const time = record.started_at.slice(11, 19);
   const took = formatDuration(record.duration_ms);
   const what = record.error ?? excerpt(promptText(record.request));
-  const line = `${time} ${record.id} ${shown(record.model, MAX_MODEL)} ${record.status_code} ${took} ${tokensOf(record)} ${what}`;
+  const line = `${time} ${record.id} ${shown(displayReference(record.model), MAX_MODEL)} ${record.status_code} ${took} ${tokensOf(record)} ${what}`;
   return `${oneLine(line)}\n`;
 }
 
@@ -150,7 +151,7 @@ async function clear(client: Client, { json, signal }: ShowOptions): Promise<voi
 function toRow(record: RequestRecord): string[] {
   return [
     record.id,
-    shown(record.model, MAX_MODEL),
+    shown(displayReference(record.model), MAX_MODEL),
     formatAge(record.started_at),
     String(record.status_code),
     formatDuration(record.duration_ms),

@@ -12,7 +12,8 @@ export const command = defineCommand({
     force: {
       type: "boolean",
       alias: "f",
-      description: "Also if it has several tags or is loaded; not finding it is no error",
+      description:
+        "Also if it has several tags, or is loaded: answers get a minute to end. Not finding it is no error",
     },
     json: JSON_FLAG,
   },

@@ -6,7 +6,7 @@ import { createProgress, type ProgressUpdate } from "../terminal/progress.ts";
 import { runnerSocket } from "../client/connect.ts";
 import { logFile } from "../client/launch.ts";
 import { ensureRuntimeSettings } from "../client/own-command.ts";
-import { type Config, parsePort } from "../config.ts";
+import { type Config, parsePort, withFlag } from "../config.ts";
 import { AppError, toAppError } from "../errors.ts";
 import { configureLog, log } from "../log.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -34,6 +34,27 @@ export const command = defineCommand({
       valueHint: "PATH-or-REF",
       description: "Load this model straight away",
     },
+    "memory-budget": {
+      type: "string",
+      valueHint: "SIZE",
+      description: "Memory that all models may hold: `8GB`, `60%`, `ram=8GB,cuda:0=90%`",
+    },
+    "keep-alive": {
+      type: "string",
+      valueHint: "TIME",
+      description: "How long an idle model stays loaded: `5m`, 0, or -1 for ever",
+    },
+    "max-workers": {
+      type: "string",
+      valueHint: "N",
+      description: "Models loaded at once, however small",
+    },
+    sandbox: {
+      type: "string",
+      valueHint: "MODE",
+      options: ["auto", "off", "require"],
+      description: "How engines are confined",
+    },
     "log-format": {
       type: "string",
       valueHint: "FORMAT",
@@ -45,7 +66,7 @@ export const command = defineCommand({
     "Runs until Ctrl-C or SIGTERM, and then stops its engines. Log lines go to stderr; with --log-format json nothing else does.",
   async run({ args, config: given, paths, signal }) {
     ensureRuntimeSettings();
-    const config = withLogFormat(given, args["log-format"]);
+    const config = withFlags(given, args);
     const format = config.logFormat.value;
     configureLog({ level: config.logLevel.value, timestamps: !process.stderr.isTTY, format });
     if (format === "text") return serve({ args, config, paths, signal });
@@ -111,11 +132,25 @@ async function serve({ args, config, paths, signal }: ServeContext): Promise<voi
   await runner.closed;
 }
 
-/** A flag wins over what the environment and the file say. */
-function withLogFormat(config: Config, given: string | undefined): Config {
-  if (given === undefined) return config;
-  const value = given === "json" ? "json" : "text";
-  return { ...config, logFormat: { value, source: "--log-format" } };
+/** Flags that stand for a setting, and the setting. */
+const SETTING_FLAGS = {
+  "memory-budget": "memoryBudget",
+  "keep-alive": "keepAliveMs",
+  "max-workers": "maxWorkers",
+  sandbox: "sandbox",
+  "log-format": "logFormat",
+} as const satisfies Readonly<Record<string, keyof Config>>;
+
+type SettingFlag = keyof typeof SETTING_FLAGS;
+
+function withFlags(
+  config: Config,
+  args: Readonly<Record<SettingFlag, string | undefined>>,
+): Config {
+  return (Object.keys(SETTING_FLAGS) as SettingFlag[]).reduce(
+    (all, name) => withFlag(all, SETTING_FLAGS[name], { flag: `--${name}`, text: args[name] }),
+    config,
+  );
 }
 
 /** @returns the exit code */

@@ -90,8 +90,18 @@ export interface EngineCommand {
 }
 
 export interface FlagOptions {
-  /** Whether who set them may name files of this machine. */
+  /** Whether who set them owns the runner: may name files of this machine, and have prompts written to its logs. */
   readonly allowPaths: boolean;
+}
+
+/** What flags change of the memory that a run takes; what is absent they leave as it is. */
+export interface FlagMemory {
+  readonly promptCacheMiB?: number | undefined;
+  readonly contextCheckpoints?: number | undefined;
+  /** Tokens that are computed at once. */
+  readonly microBatch?: number | undefined;
+  /** Layers with a sliding window keep all of the context. */
+  readonly keepsWholeWindows?: boolean | undefined;
 }
 
 export interface ReadFlags {
@@ -105,6 +115,8 @@ export interface ReadFlags {
   readonly files: readonly string[];
   /** They stretch the context beyond what the model was trained for. */
   readonly stretchesContext: boolean;
+  /** Absent: they change nothing of it. */
+  readonly memory?: FlagMemory | undefined;
 }
 
 export interface ExitFacts {

@@ -43,6 +43,21 @@ export class Departures {
     if (isBarred) throw beingRemoved(plan.model.name);
   }
 
+  /**
+   * The model is asked for as it is set now: workers of how it was set before finish what they serve, and go. Nobody
+   * would ask for them again.
+   */
+  supersede(plan: WorkerPlan, key: string): void {
+    if (plan.isUsual !== true) return;
+    const { scheduler, roster, clock } = this.#options;
+    const outdated = roster.all.filter(
+      (entry) => entry.key !== key && entry.plan.isUsual === true && isSameUse(entry.plan, plan),
+    );
+    if (outdated.length === 0) return;
+    const ids = new Set(outdated.map(({ id }) => id));
+    scheduler.onUnload((id) => ids.has(id), clock.now());
+  }
+
   unload({
     wait = false,
     force = false,
@@ -141,6 +156,11 @@ function matches({ all, backend, models }: UnloadFilter, { plan }: Entry): boole
   if (backend === undefined && models === undefined) return false;
   if (backend !== undefined && backend !== plan.backend) return false;
   return models === undefined || models.includes(plan.model.id);
+}
+
+function isSameUse(one: WorkerPlan, other: WorkerPlan): boolean {
+  const { model, backend, mode } = other;
+  return one.model.id === model.id && one.backend === backend && one.mode === mode;
 }
 
 function toSkipped({ plan }: Entry, reason: string): SkippedWorker {

@@ -12,11 +12,14 @@ export interface ViewInput extends Omit<EngineFiles, "modelName"> {
   readonly env: Readonly<Record<string, string>>;
   /** The user's home, which no engine is shown as a whole; default: of this process. */
   readonly home?: string | undefined;
+  /** Where GPUs' vendors put their libraries; default: as they do. For tests. */
+  readonly vendors?: readonly string[] | undefined;
 }
 
 /** Of links both ends: bundles are links into the store, and an engine opens the names it was given. */
 export async function engineView(input: ViewInput): Promise<SandboxView> {
-  const { installation, bundles, settings, socket, env, home = homedir() } = input;
+  const { installation, bundles, settings, socket, env } = input;
+  const { home = homedir(), vendors = VENDORS } = input;
   const { source, directory, command } = installation;
   const named = [
     // An engine of the user's own may lie right in the home.
@@ -29,11 +32,13 @@ export async function engineView(input: ViewInput): Promise<SandboxView> {
     ...(settings.files ?? []),
     ...(await impliedFiles({ installation, bundles, settings, home })),
   ];
+  const devices = await deviceFiles(installation.variant);
+  if (!GPU_FREE.includes(installation.variant)) named.push(...vendors);
   const targets = await Promise.all(named.map((path) => realpath(path).catch(() => path)));
   return {
     readOnly: [...new Set([...named, ...targets])],
     writable: [dirname(socket)],
-    devices: await deviceFiles(installation.variant),
+    devices,
     variables: Object.keys(env),
   };
 }
@@ -49,6 +54,9 @@ export async function deviceFiles(
 }
 
 // --- internal ---
+
+/** Links to one of the versions beside them, by whose own name libraries find each other. */
+const VENDORS: readonly string[] = ["/opt/rocm", "/opt/cuda", "/opt/intel"];
 
 /** Metal is no device file. A build of the user's own, `host`, may use any GPU. */
 const GPU_FREE: readonly string[] = ["cpu", "metal"];

@@ -36,12 +36,18 @@ export interface RunShape {
   readonly cacheRamBytes?: number | undefined;
   /** States that a slot keeps to go back to (`--ctx-checkpoints`); `CHECKPOINTS` unless given. */
   readonly checkpoints?: number | undefined;
+  /** Tokens computed at once (`--ubatch-size`); what is usual for the mode unless given. */
+  readonly microBatch?: number | undefined;
+  /** Sliding layers keep all of the context (`--swa-full`). */
+  readonly keepsWholeWindows?: boolean | undefined;
 }
 
 export interface MemoryEstimate {
   /** Bytes by what they are for. */
   readonly parts: Readonly<Record<string, number>>;
   readonly demand: Demand;
+  /** Of `demand`, what an engine allocates when it loads and first touches when long prompts come: no peak before has it. */
+  readonly growing: Demand;
 }
 
 /**
@@ -58,9 +64,9 @@ export function estimateMemory(shape: ModelShape, run: RunShape): MemoryEstimate
   if (shape.layers.length === 0) return ruleOfThumb(shape, run);
   const tally = new Tally();
   addModel(tally, shape, run);
-  tally.add("projector", "ram", projectorBytes(run));
+  addProjector(tally, run);
   tally.add("adapters", "ram", run.adapterBytes);
-  tally.add("prompt cache", "ram", run.cacheRamBytes ?? 0);
+  tally.addGrowing("prompt cache", "ram", run.cacheRamBytes ?? 0);
   addDraft(tally, run);
   tally.add("engine", "ram", ENGINE_BYTES + shape.vocabularySize * TOKEN_BYTES);
   for (const { device } of run.offload.gpus) tally.add("engine", device, GPU_ENGINE_BYTES);
@@ -134,6 +140,7 @@ const CACHE_TYPES: Readonly<Record<string, number>> = {
 class Tally {
   readonly #parts: Record<string, number> = {};
   readonly #demand: Record<DeviceId, number> = {};
+  readonly #growing: Record<DeviceId, number> = {};
 
   add(part: string, device: DeviceId, bytes: number): void {
     const whole = Number.isFinite(bytes) ? Math.ceil(Math.max(0, bytes)) : Number.MAX_SAFE_INTEGER;
@@ -142,8 +149,16 @@ class Tally {
     this.#demand[device] = (this.#demand[device] ?? 0) + whole;
   }
 
+  /** What is used by and by. GPUs give their memory when it is allocated. */
+  addGrowing(part: string, device: DeviceId, bytes: number): void {
+    const before = this.#demand[device] ?? 0;
+    this.add(part, device, bytes);
+    const added = (this.#demand[device] ?? 0) - before;
+    if (device === "ram" && added > 0) this.#growing[device] = (this.#growing[device] ?? 0) + added;
+  }
+
   toEstimate(): MemoryEstimate {
-    return { parts: this.#parts, demand: this.#demand };
+    return { parts: this.#parts, demand: this.#demand, growing: this.#growing };
   }
 }
 
@@ -157,22 +172,26 @@ function addModel(
   for (const { part, device, bytes } of weightMemory(shape, run.offload, run.loading))
     tally.add(prefix + part, device, bytes);
   const cells = Math.ceil(run.contextTokens / CONTEXT_UNIT) * CONTEXT_UNIT;
-  const tokens = microBatch(run.mode, cells);
+  const tokens = Math.min(run.microBatch ?? microBatch(run.mode, cells), cells);
   for (const [index, layer] of shape.layers.entries()) {
     const device = devices[index] ?? "ram";
     tally.add(`${prefix}cache`, device, cacheBytes(layer, run, { cells, tokens }));
     tally.add(`${prefix}state`, device, (layer.stateBytes ?? 0) * run.parallel);
     // Copies for later are always made in main memory.
-    tally.add(`${prefix}checkpoints`, "ram", checkpointBytes(layer, run, { cells, tokens }));
+    tally.addGrowing(`${prefix}checkpoints`, "ram", checkpointBytes(layer, run, { cells, tokens }));
   }
   const buffer = computeBytes(shape, { cells, tokens, parallel: run.parallel });
   for (const device of new Set(["ram", ...devices])) {
     // Where all layers are on GPUs, main memory has only the input's buffers.
     const isIdle = device === "ram" && !devices.includes("ram");
-    tally.add(`${prefix}compute`, device, isIdle ? tokens * shape.embeddingLength * 8 : buffer);
+    tally.addGrowing(
+      `${prefix}compute`,
+      device,
+      isIdle ? tokens * shape.embeddingLength * 8 : buffer,
+    );
   }
   const outputs = 4 * (shape.isPooled ? shape.embeddingLength : shape.vocabularySize);
-  tally.add(`${prefix}output`, "ram", outputs * run.parallel);
+  tally.addGrowing(`${prefix}output`, "ram", outputs * run.parallel);
 }
 
 interface Extent {
@@ -186,12 +205,16 @@ interface Extent {
 function cacheBytes(layer: LayerShape, run: RunShape, extent: Extent): number {
   const { keyElements, valueElements } = layer;
   const bytes = keyElements * typeBytes(run.cacheTypeK) + valueElements * typeBytes(run.cacheTypeV);
-  return bytes * cellsOf(layer, run.parallel, extent);
+  return bytes * cellsOf(layer, run, extent);
 }
 
 /** @see llama.cpp src/llama-kv-cache-iswa.cpp: a window for each sequence, and room for one micro-batch */
-function cellsOf({ window }: LayerShape, parallel: number, { cells, tokens }: Extent): number {
-  if (window === undefined) return cells;
+function cellsOf(
+  { window }: LayerShape,
+  { parallel, keepsWholeWindows }: RunShape,
+  { cells, tokens }: Extent,
+): number {
+  if (window === undefined || keepsWholeWindows === true) return cells;
   const slid = Math.ceil((window * parallel + tokens) / CONTEXT_UNIT) * CONTEXT_UNIT;
   return Math.min(cells, slid);
 }
@@ -210,9 +233,10 @@ function typeBytes(type: string): number {
   return Object.hasOwn(CACHE_TYPES, type) ? (CACHE_TYPES[type] ?? 4) : 4;
 }
 
-function projectorBytes({ projectorBytes: bytes, mode }: RunShape): number {
-  if (bytes === 0 || mode !== "completion") return 0;
-  return bytes * (1 + PROJECTOR_RATIO) + PROJECTOR_COMPUTE_BYTES;
+function addProjector(tally: Tally, { projectorBytes: bytes, mode }: RunShape): void {
+  if (bytes === 0 || mode !== "completion") return;
+  tally.add("projector", "ram", bytes);
+  tally.addGrowing("projector", "ram", bytes * PROJECTOR_RATIO + PROJECTOR_COMPUTE_BYTES);
 }
 
 /** A draft model lies where the model does, whole: on the last GPU if there is one. */
@@ -234,11 +258,11 @@ function ruleOfThumb(shape: ModelShape, run: RunShape): MemoryEstimate {
   const tally = new Tally();
   const [gpu] = run.offload.gpus;
   tally.add("weights", gpu?.device ?? "ram", weightBytes);
-  tally.add("engine", gpu?.device ?? "ram", estimateBytes({ weightBytes }) - weightBytes);
-  if (gpu !== undefined) tally.add("engine", "ram", UNKNOWN_ENGINE_BYTES);
-  tally.add("projector", "ram", projectorBytes(run));
+  tally.addGrowing("engine", gpu?.device ?? "ram", estimateBytes({ weightBytes }) - weightBytes);
+  if (gpu !== undefined) tally.addGrowing("engine", "ram", UNKNOWN_ENGINE_BYTES);
+  addProjector(tally, run);
   tally.add("adapters", "ram", run.adapterBytes);
-  tally.add("prompt cache", "ram", run.cacheRamBytes ?? 0);
+  tally.addGrowing("prompt cache", "ram", run.cacheRamBytes ?? 0);
   addDraft(tally, run);
   return tally.toEstimate();
 }

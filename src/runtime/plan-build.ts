@@ -8,10 +8,11 @@ import { chooseBackend } from "./backend-choice.ts";
 import type { Backend, Installation, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
 import type { Demand } from "./demand.ts";
 import type { Device } from "./hardware/devices.ts";
-import { CHECKPOINTS, type RunShape, type WeightLoading } from "./memory.ts";
+import type { RunShape, WeightLoading } from "./memory.ts";
 import {
   chooseContext,
   estimateRun,
+  expectedDemand,
   fits,
   largestThatFits,
   leastContext,
@@ -20,6 +21,7 @@ import {
 import {
   packagedExtras,
   type PlannerConfig,
+  REQUEST,
   requestDefaults,
   type ResolvedSettings,
   resolveSettings,
@@ -28,7 +30,7 @@ import {
 import {
   DEFAULT_CACHE_TYPE,
   DEFAULT_PARALLEL,
-  PROMPT_CACHE_MIB,
+  requireFiles,
   toRun,
   toWorkerSettings,
 } from "./plan-worker.ts";
@@ -51,6 +53,8 @@ export interface Examination {
   /** Bytes by what they are for. */
   readonly parts: Readonly<Record<string, number>>;
   readonly estimate: Demand;
+  /** Of the estimate, what comes with long prompts only. */
+  readonly growing: Demand;
   /** The peak that was measured with these settings. */
   readonly measured: Demand | undefined;
   readonly devices: readonly Device[];
@@ -120,6 +124,7 @@ export async function examine(
     },
     backend,
   );
+  requireFiles(resolved);
   const draft = await resolveDraft(sources, request, resolved.effective);
   const parts = { model, mode, backend, engine, shape, devices, resolved, draft };
   return compose(sources, { ...parts, budget, remember });
@@ -156,16 +161,17 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
   const open: MemoryFacts = { model, shape, run: run(least), wholeBudget, budget };
   const context = decideContext(parts, open);
   const facts = { ...open, run: run(context.value > 0 ? context.value : least) };
-  const { parts: byPurpose, demand: estimate } = estimateRun(facts);
+  const { parts: byPurpose, demand: estimate, growing } = estimateRun(facts);
   const settings = toWorkerSettings(resolved, {
     contextTokens: context.value,
     draftId: draft?.model.id,
   });
   const key = engine && ledgerKey(toLedgerFacts(parts, engine, settings));
   const measured = key === undefined ? undefined : sources.ledger.find(key);
-  const demand = measured ?? estimate;
-  const largestContext = largestThatFits(facts, budget);
-  const advice = fits(demand, budget)
+  const demand = expectedDemand({ demand: estimate, growing }, measured);
+  const isFitting = fits(demand, budget);
+  const largestContext = largestFor(facts, isFitting ? context.value : 0);
+  const advice = isFitting
     ? undefined
     : await advise(sources, { model, budget, largestContext, contextTokens: context.value });
   const { effective } = resolved;
@@ -182,10 +188,17 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
     pinned: effective.pinned?.value ?? false,
     defaults: requestDefaults(effective, model.defaults),
     explained: explain(parts, { context, keepAlive }),
+    isUsual: resolved.isUsual,
     ...(advice === undefined ? {} : { advice }),
   };
-  const facets = { plan, backend, engine, shape, parts: byPurpose, estimate, measured };
+  const facets = { plan, backend, engine, shape, parts: byPurpose, estimate, growing, measured };
   return { ...facets, devices, budget, largestContext };
+}
+
+/** @param fitting what is known to fit: what was measured to fit does, though the estimate is above */
+function largestFor(facts: MemoryFacts, fitting: number): number | null {
+  const estimated = largestThatFits(facts, facts.budget ?? facts.wholeBudget);
+  return estimated === null ? null : Math.max(estimated, fitting);
 }
 
 /** What nobody says is decided once: what other programs hold changes, and workers must not with it. */
@@ -211,7 +224,7 @@ async function resolveDraft(
 ): Promise<Draft | undefined> {
   if (said === undefined || mode !== "completion") return undefined;
   // What is stored was allowed when it was stored.
-  const isAllowed = said.source !== "request" || trusted === true;
+  const isAllowed = said.source !== REQUEST || trusted === true;
   const draft = await sources.resolve(said.value, { trusted: isAllowed });
   if (draft.id === model.id) {
     throw new AppError("invalid_request", `cannot let \`${model.name}\` draft for itself`, {
@@ -239,6 +252,7 @@ function toLedgerFacts(
   settings: WorkerSettings,
 ): Parameters<typeof ledgerKey>[0] {
   const { contextTokens, parallel, cacheTypeK, cacheTypeV, gpuLayers, adapters } = settings;
+  const { promptCacheMiB, contextCheckpoints: checkpoints } = settings;
   return {
     modelId: model.id,
     build: buildOf(engine),
@@ -252,7 +266,7 @@ function toLedgerFacts(
     devices: devices.map(({ id }) => id),
     draftModelId: draft?.model.id,
     runtimeFlags: settings.runtimeFlags,
-    further: { promptCacheMiB: PROMPT_CACHE_MIB, checkpoints: CHECKPOINTS },
+    further: { promptCacheMiB: promptCacheMiB ?? 0, checkpoints: checkpoints ?? 0 },
   };
 }
 

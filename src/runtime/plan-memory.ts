@@ -3,8 +3,14 @@ import { AppError } from "../errors.ts";
 import type { ModelShape } from "../store/model-shape.ts";
 import type { RunnableModel } from "./backend.ts";
 import { type Demand, isNothing, shortage } from "./demand.ts";
-import { estimateBytes, estimateMemory, largestContext, type RunShape } from "./memory.ts";
-import type { ResolvedSettings } from "./plan-settings.ts";
+import {
+  estimateBytes,
+  estimateMemory,
+  largestContext,
+  type MemoryEstimate,
+  type RunShape,
+} from "./memory.ts";
+import { type ResolvedSettings, sourceOf } from "./plan-settings.ts";
 import type { Sourced } from "./settings.ts";
 
 /** Enough for a short conversation. Tokens. */
@@ -56,11 +62,28 @@ export function leastContext(shape: ModelShape | undefined): number {
 }
 
 /** By part and by device, with the context of `run`. */
-export function estimateRun({ model, shape, run }: MemoryFacts): ReturnType<typeof estimateMemory> {
+export function estimateRun({ model, shape, run }: MemoryFacts): MemoryEstimate {
   if (shape !== undefined) return estimateMemory(shape, run);
   const bytes = estimateBytes(model);
   const engine = bytes - model.weightBytes;
-  return { parts: { weights: model.weightBytes, engine }, demand: { ram: bytes } };
+  const parts = { weights: model.weightBytes, engine };
+  return { parts, demand: { ram: bytes }, growing: { ram: engine } };
+}
+
+/**
+ * What a worker is counted for: the peak that was measured, and what may come to it, for it may have been measured after
+ * short prompts only; but no more than was estimated, unless it was more.
+ */
+export function expectedDemand(
+  { demand, growing }: Pick<MemoryEstimate, "demand" | "growing">,
+  measured: Demand | undefined,
+): Demand {
+  if (measured === undefined) return demand;
+  const expected = Object.entries(measured).map(([device, peak]) => {
+    const most = Math.min(demand[device] ?? 0, peak + (growing[device] ?? 0));
+    return [device, Math.max(peak, most)];
+  });
+  return Object.fromEntries(expected) as Demand;
 }
 
 /** The largest context that fits; null if none does or nobody can tell. */
@@ -91,7 +114,7 @@ function defaultContext(facts: MemoryFacts): number {
 function tooLarge(name: string, said: Sourced<number>, trained: number): AppError {
   return new AppError(
     "invalid_request",
-    `cannot give \`${name}\` a context of ${said.value} tokens (${said.source}): it was trained for ${trained}`,
+    `cannot give \`${name}\` a context of ${said.value} tokens${sourceOf(said)}: it was trained for ${trained}`,
     {
       hint: `Give at most ${trained} tokens, or -1 for just that; a model can be stretched with \`--rope-scaling\` among its runtime flags.`,
       details: { context_size: said.value, trained_context: trained, source: said.source },

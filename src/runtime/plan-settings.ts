@@ -3,19 +3,28 @@ import type { ExplainedSetting, ModelSettings } from "../api/settings.ts";
 import type { Config } from "../config.ts";
 import { AppError } from "../errors.ts";
 import type { PackagedDefaults } from "../oci/model-defaults.ts";
-import type { Backend, Mode, RunnableModel } from "./backend.ts";
+import type { Backend, FlagMemory, Mode, RunnableModel } from "./backend.ts";
 import type { RequestDefaults } from "./planner.ts";
 import {
   checkSettings,
   type EffectiveSettings,
   type Layer,
   mergeLayers,
+  PROCESS_SETTINGS,
   SAMPLING,
   SETTING_NAMES,
+  type Sourced,
 } from "./settings.ts";
+
+/** The source of what whoever asks says himself. */
+export const REQUEST = "request";
 
 /** What is stored for a model. */
 export interface StoredLayers {
+  /** What is to be stored with it, if all goes well. */
+  readonly change?: ModelSettings | undefined;
+  /** Whether the change is for the mode in question, or for all. */
+  readonly isForMode?: boolean | undefined;
   /** For all modes. */
   readonly all?: ModelSettings | undefined;
   /** For the mode in question. */
@@ -42,21 +51,20 @@ export interface ResolvedSettings {
   readonly flags: readonly string[];
   readonly files: readonly string[];
   readonly stretchesContext: boolean;
+  /** What the flags change of it. */
+  readonly memory: FlagMemory;
+  /** The request changes nothing about the process. */
+  readonly isUsual: boolean;
   /** For models for which nothing else says it: at most the model's own. Undefined: the largest that fits. */
   readonly usualContext: { readonly tokens: number; readonly source: string } | undefined;
 }
 
 /** @throws invalid_request (a flag or value that this engine does not take, or two that contradict), forbidden, usage */
 export function resolveSettings(sources: SettingSources, backend: Backend): ResolvedSettings {
-  const { mode, stored, config } = sources;
+  const { config } = sources;
   const layers = [
-    foldFlags({ source: "request", settings: sources.request ?? {} }, backend, sources.trusted),
-    foldFlags(
-      { source: `stored for ${mode}`, settings: knownOf(stored.mode, sources) },
-      backend,
-      true,
-    ),
-    foldFlags({ source: "stored", settings: knownOf(stored.all, sources) }, backend, true),
+    foldFlags({ source: REQUEST, settings: sources.request ?? {} }, backend, sources.trusted),
+    ...storedLayers(sources).map((layer) => foldFlags(layer, backend, true)),
     { source: "packaged", settings: packagedSettings(sources.model) },
     foldFlags(configuredLayer(sources), backend, true),
   ];
@@ -69,6 +77,8 @@ export function resolveSettings(sources: SettingSources, backend: Backend): Reso
     flags,
     files: read?.files ?? [],
     stretchesContext: read?.stretchesContext ?? false,
+    memory: read?.memory ?? {},
+    isUsual: isSameProcess(effective, mergeLayers(layers.slice(1))),
     usualContext:
       config.contextSize.value > 0
         ? { tokens: config.contextSize.value, source: config.contextSize.source }
@@ -122,6 +132,11 @@ export function requestDefaults(
   };
 }
 
+/** In a message: nobody needs to be told what he has just said himself. */
+export function sourceOf({ source }: Sourced<unknown>): string {
+  return source === REQUEST ? "" : ` (${source})`;
+}
+
 /** Parameters that a package says and that are no settings, such as `stop`. */
 export function packagedExtras(
   packaged: PackagedDefaults | undefined,
@@ -133,6 +148,21 @@ export function packagedExtras(
 }
 
 // --- internal ---
+
+/** The strongest first; what is to be stored is above what it would be stored with. */
+function storedLayers(sources: SettingSources): readonly Layer[] {
+  const { mode, stored } = sources;
+  const change = { source: REQUEST, settings: stored.change ?? {} };
+  const forMode = { source: `stored for ${mode}`, settings: knownOf(stored.mode, sources) };
+  const forAll = { source: "stored", settings: knownOf(stored.all, sources) };
+  return stored.isForMode === true ? [change, forMode, forAll] : [forMode, change, forAll];
+}
+
+function isSameProcess(one: EffectiveSettings, other: EffectiveSettings): boolean {
+  return PROCESS_SETTINGS.every(
+    (name) => JSON.stringify(one[name]?.value) === JSON.stringify(other[name]?.value),
+  );
+}
 
 /** A newer Tug may have stored what this one does not know; what it does know must be right. */
 function knownOf(settings: ModelSettings = {}, { model }: SettingSources): ModelSettings {
@@ -149,7 +179,7 @@ function checkCacheTypes(effective: EffectiveSettings, { name, cacheTypes = [] }
     if (said === undefined || cacheTypes.includes(said.value)) continue;
     throw new AppError(
       "invalid_request",
-      `cannot use the cache type \`${said.value}\` (${said.source}): ${name} does not know it`,
+      `cannot use the cache type \`${said.value}\`${sourceOf(said)}: ${name} does not know it`,
       {
         hint: cacheTypes.length === 0 ? undefined : `Use one of ${cacheTypes.join(", ")}.`,
       },

@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import { AppError } from "../errors.ts";
 import type { ModelShape } from "../store/model-shape.ts";
-import type { Mode, RunnableModel, WorkerSettings } from "./backend.ts";
+import type { FlagMemory, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
 import type { Demand } from "./demand.ts";
 import type { Device } from "./hardware/devices.ts";
 import { CHECKPOINTS, IN_RAM, type RunShape, type WeightLoading } from "./memory.ts";
@@ -18,7 +18,7 @@ export const DEFAULT_CACHE_TYPE = "f16";
  * MiB of prompts that llama-server keeps of conversations that lost their slot. Its own default of 8 GiB is beyond what
  * anybody would count as the model's memory.
  */
-export const PROMPT_CACHE_MIB = 0;
+const PROMPT_CACHE_MIB = 0;
 
 export interface RunFacts {
   readonly model: Pick<RunnableModel, "projectorBytes" | "adapterBytes">;
@@ -38,8 +38,9 @@ export interface RunFacts {
  */
 export function toRun(facts: RunFacts, contextTokens: number): RunShape {
   const { model, mode, shape, devices, budget, resolved, draft, loading } = facts;
-  const { effective, flags } = resolved;
+  const { effective, flags, memory } = resolved;
   const { parallel, cacheTypeK, cacheTypeV } = decided(effective);
+  const kept = keptOf(memory);
   const run = {
     contextTokens,
     parallel,
@@ -50,8 +51,10 @@ export function toRun(facts: RunFacts, contextTokens: number): RunShape {
     adapterBytes: (model.adapterBytes ?? 0) + sizesOf(effective.lora?.value ?? []),
     draft: draft?.shape && { shape: draft.shape, contextTokens },
     loading: withFlags(loading, flags),
-    cacheRamBytes: PROMPT_CACHE_MIB * 1024 * 1024,
-    checkpoints: CHECKPOINTS,
+    cacheRamBytes: kept.promptCacheMiB * 1024 * 1024,
+    checkpoints: kept.contextCheckpoints,
+    microBatch: memory.microBatch,
+    keepsWholeWindows: memory.keepsWholeWindows,
   };
   if (shape === undefined) return { ...run, offload: IN_RAM };
   const gpuLayers = effective.gpu_layers?.value;
@@ -59,7 +62,7 @@ export function toRun(facts: RunFacts, contextTokens: number): RunShape {
 }
 
 export function toWorkerSettings(
-  { effective, flags, files }: ResolvedSettings,
+  { effective, flags, files, memory }: ResolvedSettings,
   { contextTokens, draftId }: { contextTokens: number; draftId: string | undefined },
 ): WorkerSettings {
   return {
@@ -67,13 +70,18 @@ export function toWorkerSettings(
     reasoningBudget: effective.reasoning_budget?.value,
     gpuLayers: effective.gpu_layers?.value,
     ...decided(effective),
-    promptCacheMiB: PROMPT_CACHE_MIB,
-    contextCheckpoints: CHECKPOINTS,
+    ...keptOf(memory),
     adapters: effective.lora?.value,
     runtimeFlags: flags,
     files: files.length === 0 ? undefined : files,
     draft: draftId === undefined ? undefined : toDraft(effective, draftId),
   };
+}
+
+/** @throws invalid_request for a file that a flag names and that is not there */
+export function requireFiles({ files }: Pick<ResolvedSettings, "files">): void {
+  const hint = "Name another behind `--`, or unset them all with `--unset runtime_flags`.";
+  for (const path of files) sizeOf(path, { what: "file", hint });
 }
 
 // --- internal ---
@@ -84,6 +92,14 @@ function decided({ parallel, cache_type_k, cache_type_v }: EffectiveSettings) {
     parallel: parallel?.value ?? DEFAULT_PARALLEL,
     cacheTypeK: cache_type_k?.value ?? DEFAULT_CACHE_TYPE,
     cacheTypeV: cache_type_v?.value ?? DEFAULT_CACHE_TYPE,
+  };
+}
+
+/** What is kept of conversations, of which an engine would keep more. */
+function keptOf({ promptCacheMiB, contextCheckpoints }: FlagMemory) {
+  return {
+    promptCacheMiB: promptCacheMiB ?? PROMPT_CACHE_MIB,
+    contextCheckpoints: contextCheckpoints ?? CHECKPOINTS,
   };
 }
 
@@ -102,17 +118,18 @@ function withFlags(loading: WeightLoading, flags: readonly string[]): WeightLoad
   return isRepacked ? { ...loading, isMapped } : { isMapped };
 }
 
-/** @throws invalid_request for one that is not there */
-function sizesOf(paths: readonly string[]): number {
-  return paths.reduce((sum, path) => {
-    const facts = statSync(path, { throwIfNoEntry: false });
-    if (facts?.isFile() === true) return sum + facts.size;
-    throw new AppError(
-      "invalid_request",
-      `cannot use the adapter \`${path.slice(0, 200)}\`: there is no such file`,
-      {
-        hint: "Set another with `tug configure MODEL --lora FILE`, or none with `--unset lora`.",
-      },
-    );
-  }, 0);
+function sizesOf(adapters: readonly string[]): number {
+  const hint = "Set another with `tug configure MODEL --lora FILE`, or none with `--unset lora`.";
+  return adapters.reduce((sum, path) => sum + sizeOf(path, { what: "adapter", hint }), 0);
+}
+
+/** @throws invalid_request if it is not there */
+function sizeOf(path: string, { what, hint }: { readonly what: string; readonly hint: string }) {
+  const facts = statSync(path, { throwIfNoEntry: false });
+  if (facts?.isFile() === true) return facts.size;
+  throw new AppError(
+    "invalid_request",
+    `cannot use the ${what} \`${path.slice(0, 200)}\`: there is no such file`,
+    { hint },
+  );
 }

@@ -9,7 +9,8 @@ import { chooseBackend } from "./backend-choice.ts";
 import type { Backend, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
 import type { Demand } from "./demand.ts";
 import { type Examination, examine, type PlanSources } from "./plan-build.ts";
-import { fits } from "./plan-memory.ts";
+import type { MemoryEstimate } from "./memory.ts";
+import { expectedDemand, fits } from "./plan-memory.ts";
 import type { StoredLayers } from "./plan-settings.ts";
 import type { Sourced } from "./settings.ts";
 
@@ -32,7 +33,7 @@ export interface WorkerPlan {
   readonly settings: WorkerSettings;
   /** Its bundle is opened with the model's, and its path becomes `settings.draft.model`. */
   readonly draft?: RunnableModel | undefined;
-  /** The ledger's peak where there is one, else the estimate. */
+  /** The ledger's peak where there is one, with what may come to it; else the estimate. */
   readonly demand: Demand;
   /** Where the measured peak belongs; undefined if no engine is installed yet. */
   readonly ledgerKey: string | undefined;
@@ -40,6 +41,11 @@ export interface WorkerPlan {
   readonly pinned: boolean;
   readonly defaults: RequestDefaults;
   readonly explained: readonly ExplainedSetting[];
+  /**
+   * The request itself changes nothing about the process: so the model runs for everybody. Once what is stored or
+   * configured has changed, the worker of an older such plan is of no use to anybody.
+   */
+  readonly isUsual?: boolean | undefined;
   /** What would fit, if this does not: a clause for the refusal, such as "a context of 8192 tokens would fit". */
   readonly advice?: string | undefined;
 }
@@ -99,10 +105,15 @@ export function createPlanner(deps: PlannerDeps): Examiner {
 
 // --- internal ---
 
+/** A plan, and what was estimated for it. */
+interface Known extends Pick<MemoryEstimate, "demand" | "growing"> {
+  readonly plan: WorkerPlan;
+}
+
 class CachingPlanner implements Examiner {
   readonly #deps: PlannerDeps;
   readonly #sources: PlanSources;
-  readonly #plans = new Lru<WorkerPlan>(MAX_PLANS);
+  readonly #plans = new Lru<Known>(MAX_PLANS);
   readonly #contexts = new Lru<Sourced<number>>(MAX_PLANS);
   readonly #shapes = new Lru<Promise<ModelShape | undefined>>(MAX_SHAPES);
   #version = "";
@@ -125,9 +136,10 @@ class CachingPlanner implements Examiner {
     const key = JSON.stringify([model.id, mode, backend, said, trusted]);
     const known = this.#plans.get(key);
     if (known !== undefined) return this.#refresh(known, model);
-    const { plan, budget } = await this.examine(request);
+    const { plan, budget, estimate, growing } = await this.examine(request);
     // What does not fit is looked at again: other programs may have left by then.
-    if (version === this.#version && fits(plan.demand, budget)) this.#plans.set(key, plan);
+    if (version === this.#version && fits(plan.demand, budget))
+      this.#plans.set(key, { plan, demand: estimate, growing });
     return plan;
   }
 
@@ -153,10 +165,10 @@ class CachingPlanner implements Examiner {
   }
 
   /** What was measured since, and the name it is asked for by now. */
-  #refresh(plan: WorkerPlan, model: RunnableModel): WorkerPlan {
+  #refresh({ plan, ...estimate }: Known, model: RunnableModel): WorkerPlan {
     const { ledgerKey: key } = plan;
     const measured = key === undefined ? undefined : this.#deps.ledger.find(key);
-    return { ...plan, model, demand: measured ?? plan.demand };
+    return { ...plan, model, demand: expectedDemand(estimate, measured) };
   }
 
   /** Callers share one reading. What cannot be read is the engine's to complain about. */
@@ -204,12 +216,17 @@ class Lru<T> {
 }
 
 async function readShape(model: RunnableModel): Promise<ModelShape | undefined> {
+  const late = new AbortController();
+  // Not `AbortSignal.timeout`: its timer stays, and would wake an idle runner a minute later.
+  const timer = setTimeout(() => late.abort(new Error("it takes too long")), SHAPE_TIMEOUT_MS);
   try {
-    return await model.readShape?.(AbortSignal.timeout(SHAPE_TIMEOUT_MS));
+    return await model.readShape?.(late.signal);
   } catch (thrown) {
     const reason = thrown instanceof Error ? thrown.message : String(thrown);
     log.debug(`runtime: shape not read model=${model.name} reason=${reason}`);
     return undefined;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

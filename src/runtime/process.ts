@@ -14,6 +14,11 @@ import type { Sandbox } from "./sandbox/sandbox.ts";
 const STDERR_TAIL_BYTES = 64 * 1024;
 /** An engine has to finish writing caches and free device memory; llama-server needs 4 to 24 ms. */
 const TERM_GRACE_MS = 10_000;
+/**
+ * Asked once more after this: llama-server forgets a SIGTERM that comes just before its loop begins, which is after its
+ * first 200, and a second one ends it at once. @see llama.cpp tools/server/server-queue.cpp start_loop
+ */
+const ASK_AGAIN_MS = 500;
 /** SIGKILL is refused only by a process stuck in the kernel (a driver, a dead network disk). */
 const KILL_GRACE_MS = 5000;
 /** After the exit: for output that is still in the pipe. A process that left the group may hold it open for ever. */
@@ -165,14 +170,21 @@ interface Termination {
 }
 
 async function terminate({ pid, exited, graceMs, sandbox }: Termination): Promise<void> {
+  const firstMs = Math.min(ASK_AGAIN_MS, graceMs);
+  askToEnd(pid, sandbox);
+  if (await settlesWithin(exited, firstMs)) return;
+  askToEnd(pid, sandbox);
+  if (await settlesWithin(exited, graceMs - firstMs)) return;
+  log.warn(`runtime: engine ignored SIGTERM, killed pid=${pid} after_ms=${graceMs}`);
+  signalGroup(pid, "SIGKILL");
+  if (await settlesWithin(exited, KILL_GRACE_MS)) return;
+  log.error(`runtime: engine cannot be killed pid=${pid}`);
+}
+
+function askToEnd(pid: number, sandbox: SpawnOptions["sandbox"]): void {
   // A sandbox that goes first would take the engine with it.
   const isAsked = sandbox?.askToEnd?.(pid) ?? false;
   if (!isAsked) signalGroup(pid, "SIGTERM");
   // A process that was stopped hears it when it goes on.
   if (process.platform !== "win32") signalGroup(pid, "SIGCONT");
-  if (await settlesWithin(exited, graceMs)) return;
-  log.warn(`runtime: engine ignored SIGTERM, killed pid=${pid} after_ms=${graceMs}`);
-  signalGroup(pid, "SIGKILL");
-  if (await settlesWithin(exited, KILL_GRACE_MS)) return;
-  log.error(`runtime: engine cannot be killed pid=${pid}`);
 }

@@ -17,11 +17,18 @@ export interface ReadinessOptions {
 
 export type Readiness = "ready" | "exited" | "stalled";
 
-/** A small model is ready within 40 ms, so the first probes are close together. */
-const FIRST_PAUSE_MS = 5;
+/** A small model is ready within 40 ms, so the first probes are close together. Each takes about a millisecond. */
+const MIN_PAUSE_MS = 5;
 const MAX_PAUSE_MS = 250;
+/** Pauses grow with what it has taken so far: readiness is seen at most this part of the load too late. */
+const PAUSE_SHARE = 1 / 16;
 /** An engine that accepts a connection and says nothing must not stop us from looking at its process. */
 const PROBE_TIMEOUT_MS = 5000;
+
+/** How long to wait before asking again what was not ready after so many milliseconds. */
+export function probePause(elapsedMs: number): number {
+  return Math.min(Math.max(elapsedMs * PAUSE_SHARE, MIN_PAUSE_MS), MAX_PAUSE_MS);
+}
 
 /** Throws the signal's reason when it aborts. Leaves the process alone in every case. */
 export async function waitUntilReady(options: ReadinessOptions): Promise<Readiness> {
@@ -30,17 +37,19 @@ export async function waitUntilReady(options: ReadinessOptions): Promise<Readine
   const signal = AbortSignal.any([options.signal, ended.signal]);
   const timeoutMs = Math.min(PROBE_TIMEOUT_MS, options.stallMs);
   let answer: number | undefined;
-  let progressMs = performance.now();
-  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 1.5, MAX_PAUSE_MS)) {
+  const startedMs = performance.now();
+  let progressMs = startedMs;
+  for (;;) {
     const next = await probeEngine(options.socket, options.path, { timeoutMs, signal });
     options.signal.throwIfAborted();
     if (ended.signal.aborted) return "exited";
     if (next === 200) return "ready";
     if (next !== answer) progressMs = performance.now();
     answer = next;
-    const silentMs = performance.now() - Math.max(progressMs, options.lastOutputMs());
+    const nowMs = performance.now();
+    const silentMs = nowMs - Math.max(progressMs, options.lastOutputMs());
     if (silentMs >= options.stallMs) return "stalled";
     // Ends early when the process does, or when nobody wants it any more.
-    await pause(pauseMs, signal);
+    await pause(probePause(nowMs - startedMs), signal);
   }
 }

@@ -51,8 +51,8 @@ export const SAMPLING = [
   "frequency_penalty",
 ] as const satisfies readonly SettingName[];
 
-/** In the order in which they are shown. */
-export const SETTING_NAMES = [
+/** They shape the process; requests carry the rest. */
+export const PROCESS_SETTINGS = [
   "context_size",
   "parallel",
   "gpu_layers",
@@ -64,6 +64,11 @@ export const SETTING_NAMES = [
   "draft_min_probability",
   "reasoning_budget",
   "runtime_flags",
+] as const satisfies readonly SettingName[];
+
+/** In the order in which they are shown. */
+export const SETTING_NAMES = [
+  ...PROCESS_SETTINGS,
   "keep_alive",
   "pinned",
   "think",

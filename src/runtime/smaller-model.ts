@@ -1,5 +1,6 @@
 /** Which model that is here would do instead of one that does not fit. Pure. */
 import type { Model } from "../api/models.ts";
+import { displayReference } from "../oci/reference.ts";
 import { type Demand, totalBytes } from "./demand.ts";
 import { estimateBytes } from "./memory.ts";
 
@@ -25,7 +26,7 @@ export function describeSmaller(
   if (best === undefined) return undefined;
   const { quantization } = best.config;
   const kind = quantization === null ? "" : `, ${quantization}`;
-  return `\`${best.tags[0] ?? best.id}\`${kind}, is here and would fit`;
+  return `\`${displayReference(best.tags[0] ?? best.id)}\`${kind}, is here and would fit`;
 }
 
 // --- internal ---

@@ -17,6 +17,8 @@ export interface LoadProgress {
 
 export interface WorkerSnapshot {
   readonly id: number;
+  /** Workers with the same one run the same model in the same way. */
+  readonly key: string;
   readonly backend: string;
   /** The name it was first asked for by. */
   readonly modelName: string;
@@ -73,6 +75,7 @@ export function toSnapshot(worker: SchedulerWorker, facts: SnapshotFacts): Worke
   const { plan, residentBytes } = facts;
   return {
     id: worker.id,
+    key: worker.key,
     ...identityOf(plan),
     ...timesOf(worker, facts.wasUsed),
     state: worker.kind === "stopping" ? "draining" : worker.kind,

@@ -235,6 +235,7 @@ export class Supervisor {
   }
 
   #enqueue({ plan, signal, onProgress, reason = "request" }: AcquireRequest, key: string) {
+    this.#departures.supersede(plan, key);
     const { promise, resolve, reject } = Promise.withResolvers<Lease>();
     const ticketId = this.#nextTicketId++;
     const arrivedMs = this.#clock.now();

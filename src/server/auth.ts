@@ -1,6 +1,6 @@
 /** API keys: who may ask over TCP when a key is set. The unix socket belongs to its owner and needs none. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { MiddlewareHandler } from "hono";
+import type { Context, MiddlewareHandler } from "hono";
 import { AppError } from "../errors.ts";
 import type { AppEnv } from "./deps.ts";
 
@@ -17,6 +17,15 @@ export function requireApiKey(apiKey: string | undefined): MiddlewareHandler<App
     }
     await next();
   };
+}
+
+/**
+ * Whether what others asked may be shown: to the runner's own user, and to who has its API key. Any user of this machine
+ * can reach a port of loopback, so that alone is not enough.
+ */
+export function maySeePrompts(c: Context<AppEnv>, apiKey: string | undefined): boolean {
+  // With a key, `requireApiKey` has let nobody in without it.
+  return c.env?.trusted === true || apiKey !== undefined;
 }
 
 // --- internal ---

@@ -1,15 +1,16 @@
 /** Changes what is stored for a model: checked against the engine that will really run it, merged key by key. */
-import type { ConfigureResult, ModeName, ModelSettings, SettingName } from "../api/settings.ts";
+import type { ConfigureResult, ModeName, ModelSettings } from "../api/settings.ts";
 import type { RunnableModel } from "../runtime/backend.ts";
-import { foldFlags } from "../runtime/plan-settings.ts";
+import { foldFlags, REQUEST } from "../runtime/plan-settings.ts";
 import type { Examiner } from "../runtime/planner.ts";
-import { checkPatch } from "../runtime/settings.ts";
+import { checkPatch, PROCESS_SETTINGS } from "../runtime/settings.ts";
+import { planKey } from "../runtime/worker-key.ts";
 import type { StoredSettings } from "../state/model-settings.ts";
 import type { AppDeps, Runtime } from "./deps.ts";
 
 export interface ConfigureDeps {
   readonly examiner: Examiner;
-  readonly stored: Pick<StoredSettings, "find" | "set">;
+  readonly stored: Pick<StoredSettings, "find" | "list" | "set">;
   readonly resolve: AppDeps["resolve"];
   readonly runtime?: Pick<Runtime, "list" | "pin"> | undefined;
 }
@@ -34,39 +35,41 @@ export async function configure(deps: ConfigureDeps, change: Change): Promise<Co
   const { model, trusted } = change;
   const where = `cannot configure \`${model.name}\``;
   const { patch, mode } = await fold(deps, change, checkPatch(change.set, where));
-  const wanted = Object.entries(patch).filter(([, value]) => value !== null);
+  const changed = Object.keys(patch);
   if (typeof patch["draft_model"] === "string")
     await deps.resolve(patch["draft_model"], { trusted });
-  const before = deps.stored.find(model.id, mode);
+  const chosen = { ...change, mode: mode ?? undefined };
   // Taking something away makes nothing worse, and it is how what does not hold any more is mended.
-  if (wanted.length > 0)
-    await check(deps, { ...change, mode: mode ?? undefined }, { ...before, ...patch });
+  if (changed.some((name) => patch[name] !== null)) await check(deps, chosen, patch);
   const settings = deps.stored.set(model.id, mode, patch);
   const { pinned } = patch;
-  if (pinned !== undefined) deps.runtime?.pin(model.id, pinned === true);
-  const isLoaded = deps.runtime
-    ?.list()
-    .some((worker) => worker.modelId === model.id && (mode === null || worker.mode === mode));
-  const applies = isLoaded === true && shapesProcess(before, settings) ? "next load" : "now";
+  if (typeof pinned === "boolean") deps.runtime?.pin(model.id, pinned);
+  if (pinned === null) await followPins(deps, new Set([model.id]));
+  const shapesProcess = PROCESS_SETTINGS.some((name) => changed.includes(name));
+  const isLater = shapesProcess && (await isLoadedOtherwise(deps, chosen));
+  const applies = isLater ? "next load" : "now";
   return { model_id: model.id, mode, settings, applies };
 }
 
-// --- internal ---
+/** What is stored does not pin these models any more: config.toml may. */
+export async function followPins(
+  { examiner, resolve, runtime }: Omit<ConfigureDeps, "stored">,
+  modelIds: ReadonlySet<string>,
+): Promise<void> {
+  for (const { modelId, mode, backend, pinned } of runtime?.list() ?? []) {
+    if (!pinned || !modelIds.has(modelId)) continue;
+    const isPinned = await resolve(modelId, { trusted: true })
+      .then((model) => examiner.examine({ model, mode, backend }))
+      // A model that is gone, or whose settings do not hold, is pinned by nobody.
+      .then(
+        ({ plan }) => plan.pinned,
+        () => false,
+      );
+    runtime?.pin(modelId, isPinned);
+  }
+}
 
-/** Requests carry the rest: it holds from the next one on. */
-const PROCESS_SETTINGS: readonly SettingName[] = [
-  "context_size",
-  "parallel",
-  "gpu_layers",
-  "cache_type_k",
-  "cache_type_v",
-  "lora",
-  "draft_model",
-  "draft_max_tokens",
-  "draft_min_probability",
-  "reasoning_budget",
-  "runtime_flags",
-];
+// --- internal ---
 
 type Patch = Readonly<Record<string, unknown>>;
 
@@ -79,9 +82,8 @@ async function fold(
   const { runtime_flags: flags, lora } = patch as ModelSettings;
   if (!Array.isArray(flags) && !Array.isArray(lora)) return { patch, mode: mode ?? null };
   const engine = await examiner.backendFor({ model, mode: mode ?? "completion", backend });
-  const said = Object.entries(patch).filter(([, value]) => value !== null);
   const folded = foldFlags(
-    { source: "request", settings: Object.fromEntries(said) },
+    { source: REQUEST, settings: wantedOf(patch) },
     engine,
     trusted,
   ).settings;
@@ -90,29 +92,54 @@ async function fold(
   return { patch: { ...patch, ...folded, ...left }, mode: mode ?? chosen ?? null };
 }
 
-/** A plan with them can be made. */
+/** A plan with them can be made, in each mode that may differ from others. */
 async function check(
   { examiner, stored }: ConfigureDeps,
-  { model, mode, backend }: Change,
-  candidate: Patch,
+  { model, mode, backend, trusted }: Change,
+  patch: Patch,
 ): Promise<void> {
-  const settings: ModelSettings = Object.fromEntries(
-    Object.entries(candidate).filter(([, value]) => value !== null),
-  );
-  const planned = mode ?? "completion";
-  await examiner.examine({
-    model,
-    mode: planned,
-    backend,
-    stored:
+  const { id } = model;
+  const change: ModelSettings = wantedOf(patch);
+  const without = (settings: ModelSettings): ModelSettings =>
+    Object.fromEntries(Object.entries(settings).filter(([name]) => !Object.hasOwn(patch, name)));
+  const own = stored.list().flatMap((entry) => (entry.modelId === id ? (entry.mode ?? []) : []));
+  const modes = mode === undefined ? new Set<ModeName>(["completion", ...own]) : [mode];
+  for (const planned of modes) {
+    const all = stored.find(id, null);
+    const ofMode = stored.find(id, planned);
+    const layers =
       mode === undefined
-        ? { all: settings, mode: stored.find(model.id, planned) }
-        : { all: stored.find(model.id, null), mode: settings },
-  });
+        ? { all: without(all), mode: ofMode }
+        : { all, mode: without(ofMode), isForMode: true };
+    const request = { model, mode: planned, backend, trusted };
+    await examiner.examine({ ...request, stored: { ...layers, change } });
+  }
 }
 
-function shapesProcess(before: ModelSettings, after: ModelSettings): boolean {
-  return PROCESS_SETTINGS.some(
-    (name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]),
+function wantedOf(patch: Patch): Patch {
+  return Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== null));
+}
+
+/** Whether a worker that is loaded runs otherwise than the model is set now. */
+async function isLoadedOtherwise(
+  { examiner, runtime }: ConfigureDeps,
+  { model, mode }: Pick<Change, "model" | "mode">,
+): Promise<boolean> {
+  const workers = (runtime?.list() ?? []).filter(
+    (worker) =>
+      worker.modelId === model.id &&
+      worker.state !== "draining" &&
+      (mode === undefined || worker.mode === mode),
   );
+  for (const worker of workers) {
+    try {
+      const { backend } = worker;
+      const { plan } = await examiner.examine({ model, mode: worker.mode, backend });
+      if (planKey(plan) !== worker.key) return true;
+    } catch {
+      // What is left does not hold, which is not what was asked here; the next request is told.
+      return true;
+    }
+  }
+  return false;
 }

@@ -79,6 +79,7 @@ export function toEstimate(
     })),
     fits: fits(plan.demand, budget),
     largest_context: largestContext,
+    advice: plan.advice ?? null,
     trained_context: shape?.contextTokens ?? null,
   };
 }

@@ -34,6 +34,13 @@ export interface LogReaderOptions {
 /** What the server needs of it. */
 export interface LogSource {
   readonly hasRunnerLog: boolean;
+  read(
+    query: LogQuery,
+    signal: AbortSignal,
+  ): ReadableStream<Uint8Array> | Promise<ReadableStream<Uint8Array>>;
+}
+
+export interface LogReader extends LogSource {
   read(query: LogQuery, signal: AbortSignal): ReadableStream<Uint8Array>;
 }
 
@@ -45,7 +52,7 @@ const BATCH_LENGTH = 64 * 1024;
 const MAX_TAIL_LENGTH = 16 * 1024 * 1024;
 const ENGINE_LOG = /^(worker-\d{1,6}\.log)(?:\.1)?$/;
 
-export function createLogReader(options: LogReaderOptions): LogSource {
+export function createLogReader(options: LogReaderOptions): LogReader {
   return {
     hasRunnerLog: options.hasRunnerLog,
     read(query, signal) {

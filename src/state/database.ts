@@ -3,7 +3,15 @@
  * what was recorded is on disk when the call returns.
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, existsSync, mkdirSync, renameSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  statSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { AppError, errnoOf } from "../errors.ts";
 import { tryLock } from "../lock.ts";
@@ -11,6 +19,8 @@ import { log } from "../log.ts";
 
 /** For another process to finish what it writes. Milliseconds. */
 const BUSY_TIMEOUT_MS = 5000;
+/** Of the write-ahead log, what stays on the disk when all of it is in the database; more is there after a long reader. Bytes. */
+const MAX_LEFT_LOG = 32 * 1024 * 1024;
 /** For another process to replace a damaged database: a few renames. */
 const REPAIR_TRIES = 200;
 const REPAIR_PAUSE_MS = 10;
@@ -142,17 +152,35 @@ function moveAside(path: string, suffix: string): void {
 
 function openDatabase(path: string, busyTimeoutMs: number): Database {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makePrivate(path);
   const database = new Database(path, { create: true });
   try {
-    // Prompts are in it; SQLite gives the files beside it the same mode.
+    // An older Tug left it to the umask.
     chmodSync(path, 0o600);
     database.run(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     database.run("PRAGMA journal_mode = WAL");
+    database.run(`PRAGMA journal_size_limit = ${MAX_LEFT_LOG}`);
     for (const table of TABLES) database.run(table);
     return database;
   } catch (error) {
     database.close();
     throw error;
+  }
+}
+
+/**
+ * Prompts are in it: nobody else may open it, not even in the moment in which it is made. SQLite gives the files beside
+ * it the same mode, but leaves the mode of those that are there.
+ */
+function makePrivate(path: string): void {
+  try {
+    // A file that is there must not be opened: closing it would let go of the locks that this process has on it.
+    closeSync(openSync(path, "wx", 0o600));
+  } catch (error) {
+    if (errnoOf(error) !== "EEXIST") throw error;
+  }
+  for (const suffix of ["-wal", "-shm"]) {
+    if (existsSync(`${path}${suffix}`)) chmodSync(`${path}${suffix}`, 0o600);
   }
 }
 

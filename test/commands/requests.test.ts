@@ -111,6 +111,12 @@ describe("requests", () => {
     );
   });
 
+  test("names models as people do", () => {
+    const line = toLine({ ...RECORD, model: "docker.io/ai/pebble:latest" });
+
+    expect(line).toStartWith("08:09:10 r1 pebble 200 ");
+  });
+
   test("counts tokens as far as they are known", () => {
     expect(tokensOf({ ...RECORD, output_tokens: 3 })).toBe("12+3");
     expect(tokensOf({ ...RECORD, input_tokens: null })).toBe("-");

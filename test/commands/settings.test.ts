@@ -99,7 +99,7 @@ describe("tug configure", () => {
     ]);
     expect(out).toBe(
       "Set for pebble:\n  context_size = 2048\n  runtime_flags = --no-warmup\n" +
-        "It is loaded with other values: they apply to the next load.\n",
+        "It is loaded with other values: the next request loads it anew.\n",
     );
   });
 
@@ -243,6 +243,7 @@ describe("tug estimate", () => {
       },
     ],
     fits: true,
+    advice: null,
     largest_context: 2048,
     trained_context: 2048,
   };
@@ -281,6 +282,11 @@ describe("tug estimate", () => {
     expect(code).toBe(1);
     expect(out).toContain("It does not fit. The largest context that fits is 512 tokens.");
     expect(out).toContain("5.00MB");
+    answer = { ...result, fits: false, largest_context: null, advice: "`small` would fit" };
+    expect((await run(estimate, "pebble")).out).toContain(
+      "It does not fit. Instead: `small` would fit.\n",
+    );
+
     answer = { ...result, fits: false, largest_context: null, context_size: -1 };
     expect((await run(estimate, "pebble")).out).toContain("It does not fit.\n");
     expect((await run(estimate, "pebble", "--json")).code).toBe(1);

@@ -1,13 +1,17 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdir, readFile, readlink, symlink } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readFile, readlink, symlink } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { WorkerStatus } from "../../src/api/engines.ts";
 import { findSandbox } from "../../src/runtime/sandbox/index.ts";
 import { eventually } from "../helpers/eventually.ts";
+import { ROOT } from "../../scripts/compile/freshness.ts";
+import { tugBinary } from "../helpers/binary.ts";
+import { FIRST_SHARD, PEBBLE } from "../helpers/pebble.ts";
 import { enginesOf, processesNaming, runnersOf } from "../helpers/processes.ts";
+import type { CliResult } from "../helpers/run-cli.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
-import { describeIf, isLinux } from "../helpers/test-if.ts";
+import { describeIf, isLinux, isRoot } from "../helpers/test-if.ts";
 import { type TugHome, tugHome } from "../helpers/tug-home.ts";
 
 setDefaultTimeout(60_000);
@@ -19,6 +23,27 @@ const whereItWorks = describeIf(
   sandbox.name === "bubblewrap",
   problem?.reason ?? "no bubblewrap on this platform",
 );
+
+const NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+const TRIAL_MS = 5000;
+const asNobody = describeIf(
+  isLinux && isRoot && nobodyMay(["test", "-r", join(ROOT, "package.json")]) && nobodyIsConfined(),
+  "needs root to become nobody, user namespaces for nobody, and a checkout that nobody may read",
+);
+
+function nobodyMay(command: readonly string[]): boolean {
+  return (
+    Bun.which("setpriv") !== null &&
+    Bun.spawnSync([...NOBODY, ...command], { timeout: TRIAL_MS }).success
+  );
+}
+
+function nobodyIsConfined(): boolean {
+  return (
+    Bun.which("bwrap") !== null &&
+    nobodyMay(["bwrap", "--unshare-pid", "--ro-bind", "/", "/", "true"])
+  );
+}
 
 async function workers(home: TugHome): Promise<WorkerStatus[]> {
   return JSON.parse((await home.tug(["ps", "--json"])).stdout) as WorkerStatus[];
@@ -77,6 +102,73 @@ whereItWorks("an engine of a runner that requires a sandbox", () => {
     expect(await enginesOf(home.path)).toEqual([]);
     const left = await Array.fromAsync(new Bun.Glob("worker-*").scan(join(home.path, "run")));
     expect(left).toEqual([]);
+  });
+});
+
+/** Models in places that are odd, or that the sandbox itself has a use for. */
+async function oddPlaces(directory: string): Promise<readonly string[]> {
+  const spaced = join(directory, "my 'models', \"all\"");
+  const shards = join(directory, "shards");
+  await Promise.all([mkdir(spaced), mkdir(shards), symlink(spaced, join(directory, "link"))]);
+  await copyFile(PEBBLE, join(spaced, "a b,c=d.gguf"));
+  await symlink("a b,c=d.gguf", join(spaced, "--model.gguf"));
+  // Shards are found beside the first, each a link into another directory.
+  for (const number of [1, 2, 3]) {
+    const shard = FIRST_SHARD.replace("00001-of", `0000${number}-of`);
+    await symlink(shard, join(shards, `m-0000${number}-of-00003.gguf`));
+  }
+  return [
+    join(spaced, "a b,c=d.gguf"),
+    join(directory, "link", "--model.gguf"),
+    join(shards, "m-00001-of-00003.gguf"),
+  ];
+}
+
+whereItWorks("a file that is run by its path", () => {
+  test("is seen by its engine wherever it lies", async () => {
+    await using directory = await tempDir();
+    await using home = await tugHome({ engine: true, env: { TUG_SANDBOX: "require" } });
+    for (const path of await oddPlaces(directory.path)) {
+      const answer = await home.tug(["run", path, "hi", "--temperature", "0"]);
+
+      expect(answer).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("Pebble") });
+    }
+    for (const { sandbox: name } of await workers(home)) expect(name).toBe("bubblewrap");
+  });
+});
+
+asNobody("a user without privileges", () => {
+  test.each([
+    ["auto", "bubblewrap"],
+    ["require", "bubblewrap"],
+    ["off", "none"],
+  ])("with sandbox = %s runs engines in %s, and none outlives the runner", async (mode, name) => {
+    await using home = await tugHome({ engine: true, env: { TUG_SANDBOX: mode } });
+    await chmod(home.path, 0o700);
+    Bun.spawnSync(["chown", "-R", "65534:65534", home.path]);
+    const binary = await tugBinary();
+    const tug = async (...args: string[]): Promise<CliResult> => {
+      const child = Bun.spawn([...NOBODY, binary, ...args], {
+        env: { PATH: env["PATH"], ...home.env },
+        cwd: "/",
+        stdio: ["ignore", "pipe", "pipe"],
+        timeout: 60_000,
+      });
+      const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+      return { stdout, stderr, exitCode: await child.exited };
+    };
+
+    const answer = await tug("run", "pebble", "hi", "--temperature", "0");
+    const listed = JSON.parse((await tug("ps", "--json")).stdout) as WorkerStatus[];
+    const [runner] = await runnersOf(home.path);
+    const [engine] = await enginesOf(home.path);
+    const owner = await readFile(`/proc/${engine?.pid}/status`, "utf8");
+    process.kill(runner?.pid ?? 0, "SIGKILL");
+
+    expect(answer).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("Pebble") });
+    expect(listed).toMatchObject([{ sandbox: name, state: "ready" }]);
+    expect(owner).toMatch(/^Uid:\t65534\t/m);
+    await eventually(async () => (await processesNaming(home.path)).length === 0);
   });
 });
 

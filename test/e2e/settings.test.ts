@@ -3,6 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { WorkerStatus } from "../../src/api/engines.ts";
 import type { EstimateResult, ExplainResult } from "../../src/api/settings.ts";
+import { eventually } from "../helpers/eventually.ts";
 import { QUESTION } from "../helpers/pebble.ts";
 import { type TugHome, sharedTugHome } from "../helpers/tug-home.ts";
 
@@ -75,6 +76,25 @@ describe("settings of a model", () => {
     expect(agrees).toMatchObject({ exitCode: 0 });
   });
 
+  test("a model that is configured anew is loaded once, by the next request", async () => {
+    await home().tug(["configure", "pebble", "--context-size", "512"]);
+    await home().tug(["run", "-d", "pebble", "--keep-alive", "1h"]);
+    const [old] = await json<WorkerStatus[]>(home(), "ps");
+
+    const same = await home().tug(["configure", "pebble", "--context-size", "512"]);
+    const other = await home().tug(["configure", "pebble", "--context-size", "1024"]);
+    await home().tug(["run", "pebble", QUESTION]);
+    const workers = await eventually(async () => {
+      const rows = await json<WorkerStatus[]>(home(), "ps");
+      return rows.length === 1 && rows;
+    });
+
+    expect(same.stdout).not.toContain("loaded with other values");
+    expect(other.stdout).toContain("It is loaded with other values: the next request loads it");
+    expect(workers).toMatchObject([{ context_size: 1024, loading: false }]);
+    expect(workers && workers[0]?.pid).not.toBe(old?.pid ?? null);
+  });
+
   test("files are named by their owner only", async () => {
     const response = await fetch(`${home().url}/engines/_configure`, {
       method: "POST",
@@ -119,6 +139,7 @@ describe("settings of a model", () => {
   test.each([
     [["configure", "pebble", "--context-size", "4096"], 1, /was trained for 2048/],
     [["configure", "pebble", "--", "--cache-type-k", "q9"], 1, /`q9` is not a value/],
+    [["configure", "pebble", "--", "--no-kv-unified"], 1, /Tug sets it itself/],
     [["configure", "pebble", "--", "--host", "0.0.0.0"], 1, /Tug sets it itself/],
     [["configure", "nobody/here", "--parallel", "1"], 1, /nobody\/here/],
     [["configure", "pebble"], 2, /nothing to set/],

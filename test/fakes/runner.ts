@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 
-import { rememberSandbox } from "../../src/runtime/sandbox/index.ts";
+import { chooseSandbox } from "../../src/runtime/sandbox/index.ts";
 import { Supervisor } from "../../src/runtime/supervisor.ts";
 import { StateDatabase } from "../../src/state/database.ts";
 import { WorkerRecords } from "../../src/state/worker-records.ts";
@@ -28,11 +28,12 @@ const supervisor = new Supervisor({
   ...(process.env["CONFINED"] === undefined
     ? {}
     : {
-        sandbox: rememberSandbox({
-          mode: "require",
-          platform: process.platform,
-          env: process.env,
-        }),
+        sandbox: () =>
+          chooseSandbox({
+            mode: "require",
+            platform: process.platform,
+            env: process.env,
+          }),
       }),
 });
 const leases = await Promise.all(

@@ -83,6 +83,22 @@ describe("engineView", () => {
     expect(view.readOnly).toContain(directory);
   });
 
+  test("view: the libraries of a GPU's vendor, under the name of their version too", async () => {
+    await using at = await tempDir();
+    const root = await realpath(at.path);
+    const [rocm, version] = [join(root, "rocm"), join(root, "rocm-6.2.0")];
+    await mkdir(version);
+    await symlink("rocm-6.2.0", rocm);
+    const look = async (variant: string): Promise<readonly string[]> => {
+      const installation = installed("/opt/engine", { variant });
+      const bundles = [bundleOf("/m.gguf")];
+      return (await engineView({ ...common, installation, bundles, vendors: [rocm] })).readOnly;
+    };
+
+    expect(await look("rocm")).toEqual(expect.arrayContaining([rocm, version]));
+    expect(await look("cpu")).not.toContain(rocm);
+  });
+
   test("view: an engine of the user's own does not show the directory it lies in", async () => {
     const home = "/home/me";
     const installation = installed(home, { source: "path", command: [`${home}/llama-server`] });

@@ -217,6 +217,19 @@ describe("estimateMemory", () => {
     expect(ramOf({}, { ...run, loading: { isMapped: true } })).toBeGreaterThan(312_000_000);
   });
 
+  test("memory: what long prompts take is told apart, in main memory only", () => {
+    const gpus = [{ device: "cuda:0", layers: 4 }];
+    const here = estimateMemory(MODEL, { ...RUN, cacheRamBytes: MIB });
+    const there = estimateMemory(MODEL, {
+      ...RUN,
+      offload: { gpus, output: "cuda:0", gpuLayers: 5 },
+    });
+    const { compute = 0, checkpoints = 0, output = 0 } = here.parts;
+
+    expect(here.growing).toEqual({ ram: compute + checkpoints + output + MIB });
+    expect(Object.keys(there.growing)).toEqual(["ram"]);
+  });
+
   test("memory: without layers the rule of thumb holds", () => {
     const gpus = [{ device: "cuda:0", layers: 0 }];
     const unknown = { ...MODEL, layers: [] };

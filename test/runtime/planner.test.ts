@@ -185,12 +185,41 @@ describe("runtime flags", () => {
     expect(explained(plan, "context_size")).toEqual([512, "stored"]);
   });
 
+  test("planner: what flags take of memory is counted, and told to the engine once and the same", async () => {
+    const layer = { kind: "sliding", keyElements: 1024, valueElements: 1024, window: 512 } as const;
+    const model = shapedModel("m", { shape: { layers: [layer] } });
+    const planner = createPlanner(fakePlannerDeps(directory));
+    const demandOf = async (...runtime_flags: string[]) => {
+      const request = { context_size: 8192, runtime_flags };
+      const { plan, parts } = await planner.examine(ask({ model, request }));
+      return { plan, parts, ram: plan.demand["ram"] ?? 0 };
+    };
+    const usual = await demandOf();
+
+    const cached = await demandOf("--cache-ram", "64", "--ctx-checkpoints", "0");
+
+    expect(cached.plan.settings).toMatchObject({ promptCacheMiB: 64, contextCheckpoints: 0 });
+    expect(cached.parts["prompt cache"]).toBe(64 * 1024 ** 2);
+    expect(cached.parts["checkpoints"] ?? 0).toBe(0);
+    expect((await demandOf("--swa-full")).parts["cache"]).toBe(8192 * 2048 * 2);
+    expect((await demandOf("--ubatch-size", "2048")).ram).toBeGreaterThan(usual.ram);
+    expect((await demandOf("--ubatch-size", "64")).ram).toBeLessThan(usual.ram);
+  });
+
   test("planner: files that flags name are told, for the sandbox", async () => {
     const model = shapedModel("m");
     const deps = fakePlannerDeps(directory);
-    deps.stored.set(model.id, null, { runtime_flags: ["--grammar-file", "/g.gbnf"] });
+    const path = join(directory, "g.gbnf");
+    writeFileSync(path, "root ::= [a]");
+    deps.stored.set(model.id, null, { runtime_flags: ["--grammar-file", path] });
+    const planner = createPlanner(deps);
 
-    expect((await createPlanner(deps).plan(ask({ model }))).settings.files).toEqual(["/g.gbnf"]);
+    expect((await planner.plan(ask({ model }))).settings.files).toEqual([path]);
+    rmSync(path);
+    expect(await rejection(planner.examine(ask({ model })))).toMatchObject({
+      code: "invalid_request",
+      message: expect.stringMatching(/^cannot use the file `.*g\.gbnf`: there is no such file$/),
+    });
   });
 
   test.each([[{ runtime_flags: ["--grammar-file", "/g"] }], [{ lora: ["/etc/passwd"] }]])(
@@ -238,7 +267,7 @@ describe("context", () => {
 
     expect(await rejection(createPlanner(deps).plan(ask({ model, ...more })))).toMatchObject({
       code: "invalid_request",
-      message: `cannot give \`m\` a context of 131073 tokens (${source}): it was trained for 131072`,
+      message: `cannot give \`m\` a context of 131073 tokens${source === "request" ? "" : ` (${source})`}: it was trained for 131072`,
       hint: expect.stringContaining("at most 131072"),
     });
   });
@@ -327,10 +356,33 @@ describe("memory", () => {
     const planner = createPlanner(deps);
     const estimated = await planner.plan(ask({ model }));
 
-    deps.ledger.record(estimated.ledgerKey ?? "", { ram: 12_345 });
+    const peak = 2 * (estimated.demand["ram"] ?? 0);
 
-    expect((await planner.plan(ask({ model }))).demand).toEqual({ ram: 12_345 });
-    expect((await planner.examine(ask({ model }))).measured).toEqual({ ram: 12_345 });
+    deps.ledger.record(estimated.ledgerKey ?? "", { ram: peak });
+
+    expect((await planner.plan(ask({ model }))).demand).toEqual({ ram: peak });
+    const { plan, measured } = await planner.examine(ask({ model }));
+    expect([plan.demand, measured]).toEqual([{ ram: peak }, { ram: peak }]);
+  });
+
+  test("planner: to a peak below the estimate comes what long prompts take, up to the estimate", async () => {
+    const model = shapedModel("m");
+    const deps = fakePlannerDeps(directory);
+    const planner = createPlanner(deps);
+    const { plan, estimate, growing } = await planner.examine(ask({ model }));
+    const [total = 0, later = 0] = [estimate["ram"], growing["ram"]];
+    const demandAfter = async (peak: number) => {
+      deps.ledger.record(plan.ledgerKey ?? "", { ram: peak });
+      const examined = (await planner.examine(ask({ model }))).plan.demand["ram"];
+      expect((await planner.plan(ask({ model }))).demand["ram"]).toBe(examined);
+      return examined;
+    };
+    await planner.plan(ask({ model }));
+
+    expect(later).toBeGreaterThan(0);
+    expect(await demandAfter(total - 2 * later)).toBe(total - later);
+    expect(await demandAfter(total - later / 2)).toBe(total);
+    expect(await demandAfter(total + 1)).toBe(total + 1);
   });
 
   test("planner: the ledger's key differs with everything that decides memory", async () => {
@@ -467,6 +519,25 @@ describe("draft models", () => {
     await planner.plan(ask({ model }));
 
     expect(asked).toEqual([false, true, true]);
+  });
+});
+
+describe("the usual plan", () => {
+  test.each([
+    [undefined, true],
+    [{ temperature: 0, keep_alive: "1h" }, true],
+    [{ context_size: 512 }, true],
+    [{ context_size: 1024 }, false],
+    [{ parallel: 1 }, false],
+    [{ runtime_flags: ["--no-warmup"] }, false],
+  ] as const)("planner: with a request for %o it is one: %p", async (request, isUsual) => {
+    const model = shapedModel("m");
+    const deps = fakePlannerDeps(directory);
+    deps.stored.set(model.id, null, { context_size: 512 });
+
+    const plan = await createPlanner(deps).plan(ask({ model, request }));
+
+    expect(plan.isUsual).toBe(isUsual);
   });
 });
 

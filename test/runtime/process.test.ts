@@ -111,6 +111,24 @@ describe("spawnEngine", () => {
     expect(stderrTail).toEndWith("bye\n");
   });
 
+  posix(
+    "process: one that forgot the first SIGTERM is asked again, long before it is killed",
+    async () => {
+      const up = Promise.withResolvers<void>();
+      const onOutput = (): Promise<void> => Promise.resolve(up.resolve());
+      const again = 'trap "echo again >&2; exit 0" TERM';
+      const script = `trap '${again}' TERM; echo up; while :; do sleep 0.01; done`;
+      const engine = spawnEngine(shell(script, { onOutput, graceMs: 60_000 }));
+      await up.promise;
+
+      await engine.terminate();
+
+      const { exitCode, stderrTail } = await engine.exited;
+      expect(exitCode).toBe(0);
+      expect(stderrTail).toEndWith("again\n");
+    },
+  );
+
   posix("process: one that ignores SIGTERM is killed after the grace", async () => {
     await using directory = await tempDir();
     const { command } = fakeInstallation();

@@ -33,6 +33,11 @@ test.each([
     [model("m:q2", 3), model("m:q4", 5, { quantization: "Q4_0" })],
     "`m:q4`, Q4_0, is here and would fit",
   ],
+  [
+    "by the name that people write",
+    [model("docker.io/ai/m:latest", 3)],
+    "`m`, is here and would fit",
+  ],
   ["none of another size", [model("other:q4", 5, { parameters: "7B" })], undefined],
   ["none of another architecture", [model("other:q4", 5, { architecture: "qwen3" })], undefined],
   ["none that does not fit either", [model("m:q8", 9)], undefined],

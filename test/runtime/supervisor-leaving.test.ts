@@ -79,6 +79,57 @@ describe("Supervisor: unloading", () => {
   });
 });
 
+describe("Supervisor: a model that was configured anew", () => {
+  const before = { isUsual: true, flags: ["--stderr=before"] };
+  const after = { isUsual: true, flags: ["--stderr=after"] };
+
+  test("supersede: the idle worker of before goes when the model is asked for, pinned or not", async () => {
+    await using at = await setUp();
+    (await at.acquire("a", { ...before, pinned: true }))[Symbol.dispose]();
+    const [old] = at.supervisor.list();
+
+    (await at.acquire("a", { ...after, pinned: true }))[Symbol.dispose]();
+    await eventually(() => at.supervisor.list().length === 1);
+
+    expect(at.supervisor.list()).toMatchObject([{ modelName: "a", state: "ready" }]);
+    expect(at.supervisor.list()[0]?.pid).not.toBe(old?.pid ?? null);
+  });
+
+  test("supersede: where there is room for one, a pinned worker of before makes it", async () => {
+    await using at = await setUp({ maxWorkers: 1 });
+    (await at.acquire("a", { ...before, pinned: true }))[Symbol.dispose]();
+
+    using lease = await at.acquire("a", { ...after, pinned: true });
+
+    expect(lease.isAlive).toBe(true);
+    expect(at.supervisor.list()).toHaveLength(1);
+  });
+
+  test("supersede: a busy worker of before finishes what it serves, and takes nothing more", async () => {
+    await using at = await setUp();
+    const lease = await at.acquire("a", before);
+
+    using _new = await at.acquire("a", after);
+
+    expect(lease.isAlive).toBe(true);
+    expect(at.supervisor.list().map(({ state }) => state)).toEqual(["draining", "ready"]);
+    lease[Symbol.dispose]();
+    await eventually(() => at.supervisor.list().length === 1);
+  });
+
+  test("supersede: workers with what requests asked for stay, as do those of other modes and models", async () => {
+    await using at = await setUp({ maxWorkers: 8 });
+    (await at.acquire("a", { isUsual: false, flags: ["--stderr=asked"] }))[Symbol.dispose]();
+    (await at.acquire("a", { ...before, mode: "embedding" }))[Symbol.dispose]();
+    (await at.acquire("b", before))[Symbol.dispose]();
+    (await at.acquire("a", after))[Symbol.dispose]();
+
+    (await at.acquire("a", { isUsual: false, flags: ["--stderr=too"] }))[Symbol.dispose]();
+
+    expect(at.supervisor.list().map(({ state }) => state)).toEqual(Array(5).fill("ready"));
+  });
+});
+
 describe("Supervisor: draining a model", () => {
   test("drain: requests in flight finish, new and waiting ones are refused until it is over", async () => {
     await using at = await setUp({ maxWorkers: 1 });

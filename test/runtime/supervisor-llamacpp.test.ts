@@ -5,9 +5,17 @@ import { join } from "node:path";
 import { llamacpp } from "../../backends/llamacpp/index.ts";
 import { ROOT } from "../../scripts/compile/freshness.ts";
 import type { Installation } from "../../src/runtime/backend.ts";
+import type { Demand } from "../../src/runtime/demand.ts";
+import { estimateMemory, IN_RAM } from "../../src/runtime/memory.ts";
+import { expectedDemand } from "../../src/runtime/plan-memory.ts";
+import { readWeightLoading } from "../../src/runtime/weight-loading.ts";
+import { readGgufShape } from "../../src/store/gguf.ts";
+import { writeRandomModel } from "../helpers/random-model.ts";
+import { tempDir } from "../helpers/temp-dir.ts";
 import { listDescendants, measureProcess } from "../../src/runtime/measure.ts";
 import { type Spawn, spawnEngine } from "../../src/runtime/process.ts";
 import { rememberSandbox } from "../../src/runtime/sandbox/index.ts";
+import type { Sandbox } from "../../src/runtime/sandbox/sandbox.ts";
 import { fakeModel } from "../fakes/backend.ts";
 import { failureOf, onlyPid, setUp } from "../fakes/supervised.ts";
 import { eventually } from "../helpers/eventually.ts";
@@ -19,12 +27,13 @@ const real = testIf(
   installation !== undefined && isLinux,
   "no llama-server in dist/test-home, or not Linux",
 );
-const sandbox = rememberSandbox({
+const remembered = rememberSandbox({
   mode: "auto",
   platform: process.platform,
   env: process.env,
   log: { warn: () => undefined },
 });
+const sandbox = (): Promise<Sandbox> => remembered.choose();
 const backends = [llamacpp];
 const settings = { contextTokens: 512, parallel: 1, runtimeFlags: [] };
 const plan = { backend: "llama.cpp", settings };
@@ -110,6 +119,44 @@ describe("Supervisor with llama-server", () => {
     );
   });
 
+  real(
+    "llama-server: a peak that was measured after a short prompt is not all that a long one takes",
+    async () => {
+      await using directory = await tempDir();
+      const path = join(directory.path, "wide.gguf");
+      const { bytes } = await writeRandomModel(path, WIDE);
+      const rows = new Map<string, Demand>();
+      const ledger = { record: (key: string, demand: Demand) => void rows.set(key, demand) };
+      await using at = await pebble({ ledger });
+      const run = { contextTokens: 2048, parallel: 1, cacheTypeK: "f16", cacheTypeV: "f16" };
+      const shape = await readGgufShape([{ location: path, name: "wide.gguf" }], {
+        signal: AbortSignal.timeout(10_000),
+      });
+      const loading = await readWeightLoading();
+      const whole = { ...run, mode: "completion", projectorBytes: 0, adapterBytes: 0 } as const;
+      const estimate = estimateMemory(shape, { ...whole, offload: IN_RAM, loading });
+      const peakAfter = async (tokens: number): Promise<number> => {
+        at.clock.advance(2000);
+        const wide = fakeModel("wide", { path, weightBytes: bytes });
+        const { demand } = estimate;
+        const kept = { promptCacheMiB: 0, contextCheckpoints: 1, runtimeFlags: [] };
+        const worker = { ...plan, settings: { ...run, ...kept }, demand, ledgerKey: "wide" };
+        const lease = await at.acquire(wide, worker);
+        await complete(lease.socket, tokens);
+        lease[Symbol.dispose]();
+        return rows.get("wide")?.["ram"] ?? 0;
+      };
+
+      const short = await peakAfter(8);
+      const long = await peakAfter(1500);
+
+      expect(long).toBeGreaterThan(short + 8 * 2 ** 20);
+      const expected = expectedDemand(estimate, { ram: short })["ram"] ?? 0;
+      expect(expected).toBeGreaterThan(long * 0.95);
+      expect(expected).toBeLessThan(long * 1.5);
+    },
+  );
+
   real("llama-server: a machine without memory is told from a broken engine", async () => {
     await using at = await pebble({ spawn: spawnInLittleMemory });
     const runtimeFlags = ["--cache-type-k", "f32"];
@@ -121,6 +168,28 @@ describe("Supervisor with llama-server", () => {
     expect(failure.message).toMatch(/^cannot load `pebble`: not enough memory/);
   });
 });
+
+/** Little to keep, much to compute with. */
+const WIDE = {
+  type: "Q8_0",
+  layers: 2,
+  embedding: 512,
+  heads: 8,
+  feedForward: 8192,
+  context: 2048,
+} as const;
+
+async function complete(socket: string, tokens: number): Promise<void> {
+  const prompt = Array.from({ length: tokens }, (_, index) => 300 + ((index * 7919) % 1500));
+  const response = await fetch("http://engine/completion", {
+    method: "POST",
+    unix: socket,
+    keepalive: false,
+    body: JSON.stringify({ prompt, n_predict: 2 }),
+  });
+  if (!response.ok) throw new Error(await response.text());
+  await response.text();
+}
 
 /** The one that runs llama-server: the loader's command line names it. */
 async function engineOf(pids: readonly number[]): Promise<number> {

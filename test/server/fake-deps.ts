@@ -45,6 +45,7 @@ export const INSTALLED: ListedInstallation = {
 /** A worker as `ps` shows it, ready and idle. */
 export const IDLE_WORKER: WorkerSnapshot = {
   id: 1,
+  key: "one",
   backend: "llama.cpp",
   modelName: "me/gone",
   modelId: `sha256:${"b".repeat(64)}`,

@@ -14,10 +14,10 @@ const RUNNER: RunnerControl = {
 
 interface Rig {
   readonly queries: LogQuery[];
-  readonly get: (query: string) => Promise<Response>;
+  readonly get: (query: string, trusted?: boolean) => Promise<Response>;
 }
 
-function rig({ hasRunnerLog = true, hasRunner = true } = {}): Rig {
+function rig({ hasRunnerLog = true, hasRunner = true, apiKey = "" } = {}): Rig {
   const queries: LogQuery[] = [];
   const logs = {
     hasRunnerLog,
@@ -26,8 +26,18 @@ function rig({ hasRunnerLog = true, hasRunner = true } = {}): Rig {
       return new Blob(["said\n"]).stream();
     },
   };
-  const app = createApp(fakeDeps({ logs, ...(hasRunner ? { runner: RUNNER } : {}) }));
-  return { queries, get: async (query) => app.request(`/logs${query}`) };
+  const app = createApp(
+    fakeDeps({
+      logs,
+      ...(hasRunner ? { runner: RUNNER } : {}),
+      ...(apiKey === "" ? {} : { apiKey }),
+    }),
+  );
+  const headers = { authorization: `Bearer ${apiKey}` };
+  return {
+    queries,
+    get: async (query, trusted = true) => app.request(`/logs${query}`, { headers }, { trusted }),
+  };
 }
 
 describe("GET /logs", () => {
@@ -92,6 +102,22 @@ describe("GET /logs", () => {
     expect((await get("")).status).toBe(200);
     expect((await get("?follow=true")).status).toBe(503);
     expect((await createApp(fakeDeps()).request("/logs")).status).toBe(501);
+  });
+
+  test("logs: what engines print is for who may see prompts, the runner's own lines are for all", async () => {
+    const open = rig();
+    const locked = rig({ apiKey: "k" });
+
+    const refused = await open.get("", false);
+
+    expect(refused.status).toBe(403);
+    expect(await refused.json()).toMatchObject({
+      error: { code: "forbidden", hint: expect.stringContaining("no-engines=true") },
+    });
+    expect((await open.get("?follow&no-engines=false", false)).status).toBe(403);
+    expect((await open.get("?no-engines=true", false)).status).toBe(200);
+    expect((await locked.get("", false)).status).toBe(200);
+    expect(open.queries.map(({ engines }) => engines)).toEqual([false]);
   });
 
   test("logs: of a runner at a terminal there are the engines' only, and the answer says so", async () => {

@@ -7,8 +7,9 @@ import type { EstimateResult, ExplainResult, ModelSettings } from "../../src/api
 import { AppError } from "../../src/errors.ts";
 import type { RunnableModel } from "../../src/runtime/backend.ts";
 import { CHECKPOINTS } from "../../src/runtime/memory.ts";
-import { createPlanner } from "../../src/runtime/planner.ts";
+import { createPlanner, type PlannerDeps } from "../../src/runtime/planner.ts";
 import type { WorkerSnapshot } from "../../src/runtime/snapshot.ts";
+import { planKey } from "../../src/runtime/worker-key.ts";
 import { createApp } from "../../src/server/app.ts";
 import { settingsRoutes, type SettingsRoutesDeps } from "../../src/server/routes/settings.ts";
 import { fakePlannerDeps, fakeShape, GIB, shapedModel } from "../fakes/planner.ts";
@@ -24,13 +25,24 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 const SMALL = shapedModel("small", { shape: { weightBytes: GIB } });
 
+/** Where it is, too. */
+const SMALL_FILE = "/m/small.gguf";
+
 interface Setup extends Partial<SettingsRoutesDeps> {
   readonly model?: RunnableModel;
   readonly workers?: readonly WorkerSnapshot[];
+  /** Of config.toml. */
+  readonly tables?: PlannerDeps["models"];
 }
 
-function setUp({ model = shapedModel("pebble"), workers = [], ...overrides }: Setup = {}) {
+function setUp({
+  model = shapedModel("pebble"),
+  workers = [],
+  tables = {},
+  ...overrides
+}: Setup = {}) {
   const resolve: SettingsRoutesDeps["resolve"] = (name, { trusted }) => {
+    if (name === SMALL_FILE && trusted) return Promise.resolve(SMALL);
     if (name.startsWith("/")) {
       const code = trusted ? "not_found" : "forbidden";
       return Promise.reject(new AppError(code, `cannot run ${name}`));
@@ -39,7 +51,7 @@ function setUp({ model = shapedModel("pebble"), workers = [], ...overrides }: Se
     const missing = new AppError("model_not_found", `cannot find \`${name}\``);
     return found === undefined ? Promise.reject(missing) : Promise.resolve(found);
   };
-  const planner = fakePlannerDeps(directory, { resolve });
+  const planner = fakePlannerDeps(directory, { resolve, tables });
   const pins: unknown[] = [];
   const routes = settingsRoutes({
     resolve,
@@ -76,6 +88,7 @@ function setUp({ model = shapedModel("pebble"), workers = [], ...overrides }: Se
 function worker(overrides: Partial<WorkerSnapshot>): WorkerSnapshot {
   return {
     id: 1,
+    key: "as it was planned",
     backend: "llama.cpp",
     modelName: "pebble",
     modelId: shapedModel("pebble").id,
@@ -176,6 +189,12 @@ describe("POST /engines/_configure", () => {
     ["an unknown draft model", { draft_model: "nobody" }, 404, /cannot find `nobody`/],
     ["a model drafting for itself", { draft_model: "pebble" }, 400, /draft for itself/],
     ["an adapter that is not there", { lora: ["/no/such"] }, 400, /there is no such file/],
+    [
+      "a flag's file that is not there",
+      { runtime_flags: ["--grammar-file", "/no/such"] },
+      400,
+      /there is no such file/,
+    ],
     ["a relative path", { lora: ["x.gguf"] }, 400, /is not a value of `lora`/],
     ["no object", 5, 400, /`set` must be Object/],
   ])(
@@ -214,14 +233,99 @@ describe("POST /engines/_configure", () => {
     expect((await configure({ lora: null })).json.settings).toEqual({ parallel: 2 });
   });
 
-  test("configure: a worker that runs keeps its values until the next load", async () => {
-    const { configure, pins, model } = setUp({ workers: [worker({})] });
+  test("configure: whether a worker runs otherwise is asked of the worker, not of what was stored", async () => {
+    const workers: WorkerSnapshot[] = [];
+    const { configure, planner, model, pins } = setUp({ workers });
+    const plan = await createPlanner(planner).plan({ model, mode: "completion" });
+    const { contextTokens, parallel } = plan.settings;
+    workers.push(worker({ key: planKey(plan) }));
+    const applies = async (set: object, more?: object) =>
+      (await configure(set, more)).json.applies as string;
 
-    expect((await configure({ context_size: 4096 })).json.applies).toBe("next load");
-    expect((await configure({ context_size: 4096, temperature: 1 })).json.applies).toBe("now");
-    expect((await configure({ parallel: 1 }, { mode: "embedding" })).json.applies).toBe("now");
-    expect((await configure({ pinned: true })).json.applies).toBe("now");
+    expect(await applies({ context_size: contextTokens, parallel })).toBe("now");
+    expect(await applies({ context_size: 4096 })).toBe("next load");
+    // Still so, though this changes nothing of what is stored.
+    expect(await applies({ context_size: 4096, temperature: 1 })).toBe("next load");
+    expect(await applies({ temperature: 0 })).toBe("now");
+    expect(await applies({ parallel: 1 }, { mode: "embedding" })).toBe("now");
+    expect(await applies({ context_size: null })).toBe("now");
+    expect(await applies({ pinned: true })).toBe("now");
     expect(pins).toEqual([[model.id, true]]);
+  });
+
+  test("configure: what is not set any more pins nothing any more, unless config.toml does", async () => {
+    const workers = [worker({ pinned: true }), worker({ id: 2, modelId: SMALL.id, pinned: true })];
+    const { configure, call, stored, model, pins } = setUp({
+      workers,
+      tables: { small: { pinned: true } },
+    });
+    stored.set(SMALL.id, null, { pinned: true });
+
+    await configure({ pinned: true });
+    await configure({ pinned: null });
+    await configure({ pinned: true });
+    await call("DELETE", "/engines/_configure?model=pebble");
+    await call("DELETE", "/engines/_configure?model=pebble");
+    await configure({ pinned: true });
+    await call("DELETE", "/engines/_configure?all=true");
+
+    expect(pins).toEqual([
+      [model.id, true],
+      [model.id, false],
+      [model.id, true],
+      [model.id, false],
+      [model.id, true],
+      [model.id, false],
+      [SMALL.id, true],
+    ]);
+  });
+
+  test("configure: a worker that is leaving is no matter", async () => {
+    const { configure } = setUp({ workers: [worker({ state: "draining" })] });
+
+    expect((await configure({ context_size: 4096 })).json.applies).toBe("now");
+  });
+
+  test("configure: what is for all modes must hold in one that has settings of its own, too", async () => {
+    const { configure, stored, model } = setUp();
+    const stretched = { context_size: 262_144, runtime_flags: ["--rope-scaling", "yarn"] };
+    await configure({ runtime_flags: ["--no-warmup"] }, { mode: "embedding" });
+
+    const refused = await configure(stretched);
+    await configure({ runtime_flags: null }, { mode: "embedding" });
+    const accepted = await configure(stretched);
+
+    expect(refused.status).toBe(400);
+    expect(refused.json.error.message).toMatch(/context of 262144 tokens: it was trained/);
+    expect(accepted.status).toBe(200);
+    expect(stored.find(model.id, null)).toEqual(stretched);
+  });
+
+  test("configure: a refusal names the source of what stands in the way, unless it was just said", async () => {
+    const { configure, stored, model } = setUp();
+    stored.set(model.id, null, {
+      context_size: 262_144,
+      runtime_flags: ["--rope-scaling", "yarn"],
+    });
+
+    const message = async (set: object) => (await configure(set)).json.error.message as string;
+
+    expect(await message({ context_size: 131_073, runtime_flags: [] })).toBe(
+      "cannot give `pebble` a context of 131073 tokens: it was trained for 131072",
+    );
+    expect(await message({ runtime_flags: ["--no-warmup"] })).toBe(
+      "cannot give `pebble` a context of 262144 tokens (stored): it was trained for 131072",
+    );
+    expect(await message({ cache_type_k: "q9" })).toBe(
+      "cannot use the cache type `q9`: llama.cpp does not know it",
+    );
+  });
+
+  test("configure: a trusted client may draft with a file", async () => {
+    const { configure, stored, model } = setUp();
+
+    expect((await configure({ draft_model: SMALL_FILE })).status).toBe(200);
+    expect(stored.find(model.id, null)).toEqual({ draft_model: SMALL_FILE });
   });
 
   test("configure: an engine that is not known is 404, as is a model", async () => {

@@ -41,6 +41,35 @@ describe("StateDatabase", () => {
     expect(state.open()).toBe(state.open());
   });
 
+  test("of the version before is opened, and is its owner's alone from then on", async () => {
+    await using directory = await tempDir();
+    const path = join(directory.path, "tug.db");
+    // As a killed runner leaves it: with the files beside it, and for everybody to read.
+    const script = `
+      process.umask(0o022);
+      const { Database } = require("bun:sqlite");
+      const database = new Database(${JSON.stringify(path)}, { create: true });
+      database.run("PRAGMA journal_mode = WAL");
+      database.run("CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, start_time TEXT NOT NULL) STRICT");
+      database.run("INSERT INTO workers VALUES (4711, 'then')");
+      process.kill(process.pid, "SIGKILL");`;
+    await Bun.spawn([process.execPath, "-e", script], { stdio: ["ignore", "ignore", "inherit"] })
+      .exited;
+    const modes = async (): Promise<number[]> =>
+      Promise.all(
+        ["", "-wal", "-shm"].map(async (suffix) => (await stat(`${path}${suffix}`)).mode & 0o777),
+      );
+    if (!isWindows) expect(await modes()).toEqual([0o644, 0o644, 0o644]);
+
+    using state = new StateDatabase(path);
+    const workers = state.read(GOAL, (database) => database.query("SELECT * FROM workers").all());
+    new StoredSettings(state).set("sha256:a", null, { seed: 7 });
+
+    expect(workers).toEqual([{ pid: 4711, start_time: "then" }]);
+    expect(new StoredSettings(state).find("sha256:a", null)).toEqual({ seed: 7 });
+    if (!isWindows) expect(await modes()).toEqual([0o600, 0o600, 0o600]);
+  });
+
   test("can be used again after it was closed", async () => {
     await using directory = await tempDir();
     using state = new StateDatabase(join(directory.path, "tug.db"));

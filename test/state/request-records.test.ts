@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -116,13 +117,76 @@ describe("RequestRecords", () => {
     expect(await readFile(it.path, "latin1")).not.toContain(secret);
   });
 
+  test("stay in the write-ahead log until there is time to move them", async () => {
+    await using it = await setUp();
+    it.records.add(record("first"));
+    it.records.settle();
+    const { size: before } = await stat(it.path);
+
+    // Twice as much as SQLite would take before it moves all of it while the last one is written.
+    for (let index = 0; index < 80; index += 1) {
+      it.records.add(record(`r${index}`, { request: "x".repeat(100_000) }));
+    }
+    const { size: unsettled } = await stat(it.path);
+    it.records.settle();
+
+    expect(unsettled).toBe(before);
+    expect((await stat(it.path)).size).toBeGreaterThan(before + 8_000_000);
+    expect(it.records.list({ limit: 1000 })).toHaveLength(81);
+  });
+
+  test("do not wait for another process that keeps the database to itself", async () => {
+    await using it = await setUp();
+    it.records.add(record("a"));
+    using holder = new Database(it.path);
+    holder.run("BEGIN IMMEDIATE");
+    const startMs = performance.now();
+
+    expect(() => it.records.add(record("b"))).toThrow(
+      expect.objectContaining({ code: "conflict" }),
+    );
+
+    // Others wait for five seconds.
+    expect(performance.now() - startMs).toBeLessThan(2500);
+    holder.run("ROLLBACK");
+    it.records.add(record("c"));
+    expect(ids(it.records.list({ limit: 10 }))).toEqual(["a", "c"]);
+  });
+
+  test("make room for more than one at once, where many are kept", async () => {
+    await using it = await setUp({ maxRows: 256, maxBytes: 1e9 });
+    const counts = new Set<number>();
+
+    for (let index = 0; index < 300; index += 1) {
+      it.records.add(record(`r${index}`, { started_at: new Date(1e12 + index).toISOString() }));
+      if (index >= 256) counts.add(it.records.list({ limit: 1000 }).length);
+    }
+
+    expect(Math.max(...counts)).toBe(256);
+    expect(Math.min(...counts)).toBe(254);
+    expect(it.records.list({ limit: 1 })[0]?.id).toBe("r299");
+  });
+
+  test("count again where another process has forgotten them", async () => {
+    await using it = await setUp({ maxRows: 3, maxBytes: 1e9 });
+    for (const id of ["a", "b", "c"]) it.records.add(record(id));
+    using other = new StateDatabase(it.path);
+    new RequestRecords(other).clear();
+
+    for (const id of ["d", "e", "f"]) it.records.add(record(id));
+
+    expect(ids(it.records.list({ limit: 10 }))).toEqual(["d", "e", "f"]);
+  });
+
   test("are readable for their owner only", async () => {
     await using it = await setUp();
 
     it.records.add(record("a"));
 
-    const { mode } = await stat(it.path);
-    expect(mode & 0o077).toBe(0);
+    for (const suffix of ["", "-wal", "-shm"]) {
+      const { mode } = await stat(`${it.path}${suffix}`);
+      if (process.platform !== "win32") expect([suffix, mode & 0o777]).toEqual([suffix, 0o600]);
+    }
   });
 
   test("leave the database as careful as it was", async () => {
@@ -133,5 +197,6 @@ describe("RequestRecords", () => {
 
     expect(it.state.open().query("PRAGMA synchronous").get()).toEqual({ synchronous: 2 });
     expect(it.state.open().query("PRAGMA secure_delete").get()).toEqual({ secure_delete: 0 });
+    expect(it.state.open().query("PRAGMA busy_timeout").get()).toEqual({ timeout: 5000 });
   });
 });

@@ -48,7 +48,6 @@ const KERNEL_SETTINGS = [
 const SYSTEM =
   "/usr /bin /sbin /lib /lib32 /lib64 " +
   "/nix/store /gnu/store /run/opengl-driver /run/current-system/sw/lib " +
-  "/opt/rocm /opt/cuda /opt/intel " +
   "/etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/alternatives /etc/OpenCL /etc/vulkan /etc/nvidia";
 
 /** What drivers read to find their devices. */

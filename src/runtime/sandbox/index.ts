@@ -3,7 +3,7 @@ import { access, constants } from "node:fs/promises";
 
 import { AppError } from "../../errors.ts";
 import { log } from "../../log.ts";
-import { settlesWithin } from "../process.ts";
+import { settlesWithin, spawnEngine } from "../process.ts";
 import { createBubblewrap } from "./bubblewrap.ts";
 import { createLimits } from "./limits.ts";
 import type { Sandbox, SandboxMode, SandboxName } from "./sandbox.ts";
@@ -33,39 +33,61 @@ export const NO_SANDBOX: Sandbox = { name: "none", wrap: (command) => command };
 
 /** A trial takes milliseconds; one that hangs must not hold the first load. */
 const TRIAL_MS = 2000;
-const DRAIN_MS = 500;
 /** Characters of a program's complaint that are shown. */
 const QUOTE_LIMIT = 200;
 
 const USER_NAMESPACES =
-  "Allow unprivileged user namespaces: `sysctl kernel.unprivileged_userns_clone=1` on Debian, an AppArmor profile for bwrap on Ubuntu, `--security-opt seccomp=unconfined` for a container";
+  "Allow unprivileged user namespaces: `sysctl kernel.unprivileged_userns_clone=1` on Debian, an AppArmor profile for bwrap on Ubuntu, `--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined` for a container";
 
 /**
- * Finds a sandbox and warns if it does not isolate. Remember the result: each call tries again, which takes about 10 ms.
+ * Finds a sandbox and warns if it does not isolate. Each call tries anew, which takes about 10 ms.
  *
  * @throws sandbox_unavailable for `require` without isolation
  */
 export async function chooseSandbox(options: SandboxOptions): Promise<Sandbox> {
-  const { mode } = options;
-  const { sandbox, problem } = await findSandbox(options);
-  if (problem === undefined) return sandbox;
-  if (mode === "require") throw unavailable(problem);
-  (options.log ?? log).warn(
-    `runtime: isolation of engines found missing sandbox=${sandbox.name} reason=${JSON.stringify(problem.reason)}` +
-      ` hint=${JSON.stringify(`${problem.hint}, or set sandbox = "off" to hear no more of it.`)}`,
-  );
-  return sandbox;
+  return settle(await findSandbox(options), options);
 }
 
-/** As `chooseSandbox`, once: later calls get what the first one found. A failure is not remembered. */
-export function rememberSandbox(options: SandboxOptions): () => Promise<Sandbox> {
-  let chosen: Promise<Sandbox> | undefined;
-  return () => {
-    chosen ??= chooseSandbox(options).catch((thrown: unknown) => {
-      chosen = undefined;
-      throw thrown;
-    });
-    return chosen;
+/** What a runner gives its engines, and says of it. */
+export interface RememberedSandbox {
+  /** As `chooseSandbox`, but each problem is warned of once. */
+  choose(): Promise<Sandbox>;
+  /** As `describeSandbox`. */
+  describe(): Promise<SandboxDescription>;
+}
+
+/** In the words of the API. */
+export interface SandboxDescription {
+  readonly mode: SandboxMode;
+  readonly name: SandboxName;
+  readonly problem: string | null;
+}
+
+/** One that works is tried once, by who asks first. One that does not is tried again: it may be mended meanwhile. */
+export function rememberSandbox(options: SandboxOptions): RememberedSandbox {
+  let pending: Promise<FoundSandbox> | undefined;
+  let warnedOf: string | undefined;
+  const findOnce = async (): Promise<FoundSandbox> => {
+    const mine = (pending ??= findSandbox(options));
+    let isKept = false;
+    try {
+      const found = await mine;
+      isKept = found.problem === undefined;
+      return found;
+    } finally {
+      if (!isKept && pending === mine) pending = undefined;
+    }
+  };
+  return {
+    async choose() {
+      const found = await findOnce();
+      const reason = found.problem?.reason;
+      if (reason !== undefined && reason === warnedOf) return found.sandbox;
+      const sandbox = settle(found, options);
+      warnedOf = reason;
+      return sandbox;
+    },
+    describe: async () => describe(await findOnce(), options),
   };
 }
 
@@ -83,18 +105,23 @@ export async function findSandbox(options: SandboxOptions): Promise<FoundSandbox
   return { sandbox: createLimits(undefined), problem: { reason, hint: "Run Tug on Linux" } };
 }
 
-/** For `status`, in the words of the API. */
-export async function describeSandbox(options: SandboxOptions): Promise<{
-  readonly mode: SandboxMode;
-  readonly name: SandboxName;
-  readonly problem: string | null;
-}> {
-  const { sandbox, problem } = await findSandbox(options);
+// --- internal ---
+
+/** @throws sandbox_unavailable for `require` without isolation */
+function settle({ sandbox, problem }: FoundSandbox, options: SandboxOptions): Sandbox {
+  if (problem === undefined) return sandbox;
+  if (options.mode === "require") throw unavailable(problem);
+  (options.log ?? log).warn(
+    `runtime: isolation of engines found missing sandbox=${sandbox.name} reason=${JSON.stringify(problem.reason)}` +
+      ` hint=${JSON.stringify(`${problem.hint}, or set sandbox = "off" to hear no more of it.`)}`,
+  );
+  return sandbox;
+}
+
+function describe({ sandbox, problem }: FoundSandbox, options: SandboxOptions): SandboxDescription {
   const text = problem === undefined ? null : `${problem.reason}. ${problem.hint}.`;
   return { mode: options.mode, name: sandbox.name, problem: text };
 }
-
-// --- internal ---
 
 async function findOnLinux(options: SandboxOptions): Promise<FoundSandbox> {
   const { env } = options;
@@ -108,7 +135,7 @@ async function findOnLinux(options: SandboxOptions): Promise<FoundSandbox> {
   const complaint = await tryOut(sandbox, options);
   if (complaint === undefined) return { sandbox };
   const reason = `bubblewrap does not work here: ${complaint}`;
-  return { sandbox: limits, problem: { reason, hint: USER_NAMESPACES } };
+  return { sandbox: limits, problem: { reason, hint: hintFor(complaint, program) } };
 }
 
 async function findOnMac(options: SandboxOptions): Promise<FoundSandbox> {
@@ -123,28 +150,44 @@ async function findOnMac(options: SandboxOptions): Promise<FoundSandbox> {
   return { sandbox: createLimits(undefined), problem: { reason, hint } };
 }
 
-/** @returns why it does not work, or undefined if it does */
+/** What forbids namespaces forbids the mounts in them, too; anything else is not for an administrator. */
+function hintFor(complaint: string, program: string): string {
+  const isForbidden = /namespace|permi|denied|userns|uid map|mount/i.test(complaint);
+  return isForbidden
+    ? USER_NAMESPACES
+    : `See what \`${program} --ro-bind / / true\` says, and install bubblewrap again`;
+}
+
+/**
+ * Starts what does nothing as engines are started, in a group of its own that is ended whatever is left of it.
+ *
+ * @returns why it does not work, or undefined if it does
+ */
 async function tryOut(sandbox: Sandbox, options: SandboxOptions): Promise<string | undefined> {
-  const { env, signal, trialMs = TRIAL_MS } = options;
-  const view = { readOnly: [], writable: [], devices: [], needsSystem: true };
+  const { signal, trialMs = TRIAL_MS } = options;
   signal?.throwIfAborted();
-  const child = Bun.spawn([...sandbox.wrap(["/bin/sh", "-c", ":"], view)], {
-    env: { ...env },
+  const child = spawnEngine({
+    command: sandbox.wrap(["/bin/sh", "-c", ":"], {
+      readOnly: [],
+      writable: [],
+      devices: [],
+      needsSystem: true,
+    }),
+    env: {},
     // A directory that is in no view.
-    cwd: "/",
-    stdio: ["ignore", "ignore", "pipe"],
-    timeout: trialMs,
-    killSignal: "SIGKILL",
-    ...(signal === undefined ? {} : { signal }),
+    directory: "/",
+    onOutput: () => Promise.resolve(),
   });
-  const complaint = child.stderr.text();
-  const exitCode = await child.exited;
+  const stop = (): void => child.kill();
+  signal?.addEventListener("abort", stop, { once: true });
+  const isInTime = await settlesWithin(child.exited, trialMs);
+  signal?.removeEventListener("abort", stop);
+  if (!isInTime) child.kill();
   signal?.throwIfAborted();
+  if (!isInTime) return `no answer within ${trialMs / 1000} s`;
+  const { exitCode, signal: killedBy, stderrTail } = await child.exited;
   if (exitCode === 0) return undefined;
-  if (child.signalCode === "SIGKILL") return `no answer within ${trialMs / 1000} s`;
-  // What it left behind may hold the pipe open.
-  const isWhole = await settlesWithin(complaint, DRAIN_MS);
-  return (isWhole && quote(await complaint)) || `it left with exit code ${exitCode}`;
+  return quote(stderrTail) || `it left with ${killedBy ?? `exit code ${exitCode}`}`;
 }
 
 function unavailable(problem: { readonly reason: string; readonly hint: string }): AppError {

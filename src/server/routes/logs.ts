@@ -1,12 +1,16 @@
-/** `GET /logs`: the logs of the runner and of its engines, merged by time. */
+/**
+ * `GET /logs`: the logs of the runner and of its engines, merged by time. Engines quote requests where something is wrong
+ * with them, and whole prompts if they are told to be verbose: their lines are as private as `/engines/requests`.
+ */
 import { Hono } from "hono";
 import { WARNINGS } from "../../api/headers.ts";
 import { parseDuration } from "../../config.ts";
 import { AppError } from "../../errors.ts";
+import { maySeePrompts } from "../auth.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
 import type { LogSource } from "../log-reader.ts";
 
-export type LogRoutesDeps = Pick<AppDeps, "logs" | "resolve" | "runner">;
+export type LogRoutesDeps = Pick<AppDeps, "logs" | "resolve" | "runner" | "apiKey">;
 
 /** Of the last lines; who wants more wants all. */
 const MAX_TAIL = 100_000;
@@ -20,6 +24,7 @@ export function logRoutes(deps: LogRoutesDeps): Hono<AppEnv> {
     const logs = present(deps.logs);
     const follow = parseFlag("follow", c.req.query("follow"));
     const engines = !parseFlag("no-engines", c.req.query("no-engines"));
+    if (engines && !maySeePrompts(c, deps.apiKey)) throw notForAll();
     if (!engines && !logs.hasRunnerLog) throw notHere();
     if (follow) refuseWithoutRunner(deps);
     const sinceMs = parseSince(c.req.query("since"));
@@ -28,7 +33,7 @@ export function logRoutes(deps: LogRoutesDeps): Hono<AppEnv> {
     const models = await modelNames(c.req.query("model"), { trusted, resolve: deps.resolve });
     const filter = { ...(sinceMs !== undefined && { sinceMs }), ...(models && { models }) };
     const signals = [c.req.raw.signal, deps.runner?.watching].filter((one) => one !== undefined);
-    const lines = logs.read({ follow, engines, tail, ...filter }, AbortSignal.any(signals));
+    const lines = await logs.read({ follow, engines, tail, ...filter }, AbortSignal.any(signals));
     const headers = new Headers({ "content-type": "text/plain; charset=utf-8" });
     if (!logs.hasRunnerLog) headers.set(WARNINGS, encodeURIComponent(JSON.stringify([NOT_HERE])));
     return new Response(lines, { headers });
@@ -56,6 +61,16 @@ function present(logs: LogSource | undefined): LogSource {
   throw new AppError("not_supported", "cannot show logs: this runner keeps none", {
     hint: "Look where its stderr goes.",
   });
+}
+
+function notForAll(): AppError {
+  return new AppError(
+    "forbidden",
+    "cannot show the engines' logs: requests may be quoted in them",
+    {
+      hint: "Run `tug logs` on the machine itself, set TUG_API_KEY for the runner and send the key, or ask for `/logs?no-engines=true`.",
+    },
+  );
 }
 
 function notHere(): AppError {

@@ -1,7 +1,4 @@
-/**
- * `/engines/requests`: what was asked and answered. Prompts are private: only the runner's own user sees them, and who has
- * its API key. Any user of this machine can reach a port of loopback, so that alone is not enough.
- */
+/** `/engines/requests`: what was asked and answered. Prompts are private: only the runner's own user sees them, and who has its API key. */
 import { type Context, Hono } from "hono";
 import type {
   ClearedRequests,
@@ -10,6 +7,7 @@ import type {
   RequestsOfModel,
 } from "../../api/requests.ts";
 import { AppError } from "../../errors.ts";
+import { maySeePrompts } from "../auth.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
 
 /** What was recorded, and what is being recorded. */
@@ -69,7 +67,7 @@ type Keep = (record: RequestRecord) => boolean;
 
 /** @throws forbidden, runner_unreachable */
 async function open(c: Context<AppEnv>, deps: RequestRoutesDeps): Promise<RequestLog> {
-  if (c.env?.trusted !== true && deps.apiKey === undefined) {
+  if (!maySeePrompts(c, deps.apiKey)) {
     throw new AppError("forbidden", "cannot show requests: prompts are private", {
       hint: "Run `tug requests` on the machine itself, or set TUG_API_KEY for the runner and send the key.",
     });

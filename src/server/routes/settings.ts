@@ -1,6 +1,7 @@
 /**
  * `/engines/_configure`, `/engines/explain`, `/engines/estimate`: what is set for a model, what that makes of it, and how
- * much memory it takes. They need no runner: what is stored lies in the database that every process shares.
+ * much memory it takes. They need no runner: what is stored lies in the database that every process shares. What only a
+ * few requests need is loaded by them: every command that asks in its own process loads this.
  */
 import { type Context, Hono } from "hono";
 import * as v from "valibot";
@@ -18,10 +19,8 @@ import type { Examination } from "../../runtime/plan-build.ts";
 import type { Examiner, PlanRequest } from "../../runtime/planner.ts";
 import { checkSettings } from "../../runtime/settings.ts";
 import type { StoredSettings } from "../../state/model-settings.ts";
-import { configure } from "../configure.ts";
 import type { AppDeps, AppEnv, Runtime } from "../deps.ts";
 import { DockerConfigureBody, fromDocker, toDockerRow } from "../docker-settings.ts";
-import { explainPlan, toEstimate } from "../explain.ts";
 import { parseBody } from "../request-body.ts";
 import { knownBackends, requireBackend, toKeepAlive } from "../worker-request.ts";
 
@@ -93,6 +92,7 @@ async function change(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Res
   const isOurs = Object.hasOwn(value, "set");
   const { model: name, mode, set } = isOurs ? readOurs(value) : readDockers(value);
   const trusted = isTrusted(c);
+  const { configure } = await import("../configure.ts");
   const result = await configure(
     { ...deps, examiner: await deps.examiner(), stored: await deps.stored() },
     { model: await deps.resolve(name, { trusted }), mode, backend, set, trusted },
@@ -144,14 +144,29 @@ async function reset(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Resp
   const [name, all, modeText] = ["model", "all", "mode"].map((key) => c.req.query(key));
   const stored = await deps.stored();
   if (name === undefined || name === "") {
-    if (all === "true") return c.json({ reset: stored.reset() });
+    if (all === "true") {
+      const ids = new Set(stored.list().map(({ modelId }) => modelId));
+      return c.json({ reset: await resetted(deps, ids, stored.reset()) });
+    }
     throw new AppError("invalid_request", "cannot reset settings: the request names no model", {
       hint: "Give `model`, or `all=true`.",
     });
   }
   const mode = modeText ? parse(v.picklist(MODES), modeText, "mode") : undefined;
   const id = await idOf(deps, name, isTrusted(c));
-  return c.json({ reset: stored.reset(id, mode) });
+  return c.json({ reset: await resetted(deps, new Set([id]), stored.reset(id, mode)) });
+}
+
+/** @returns the count */
+async function resetted(
+  deps: SettingsRoutesDeps,
+  ids: ReadonlySet<string>,
+  count: number,
+): Promise<number> {
+  if (count === 0 || deps.runtime === undefined) return count;
+  const { followPins } = await import("../configure.ts");
+  await followPins({ ...deps, examiner: await deps.examiner() }, ids);
+  return count;
 }
 
 async function explain(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Response> {
@@ -161,6 +176,7 @@ async function explain(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Re
   const model = await deps.resolve(value.model, { trusted });
   const request = checkSettings({ context_size: value.context_size }, "cannot read the request");
   const examination = await examineAs(deps, value.mode, { model, backend, request, trusted });
+  const { explainPlan } = await import("../explain.ts");
   const result = await explainPlan(examination, {
     workers: deps.runtime?.list() ?? [],
     sandbox: deps.sandbox,
@@ -179,6 +195,7 @@ async function estimate(c: SettingsContext, deps: SettingsRoutesDeps): Promise<R
   const { model, isLocal } = await find(deps, name, { trusted, signal: c.req.raw.signal });
   const examination = await examineAs(deps, mode, { model, request, trusted });
   const workers = deps.runtime?.list() ?? [];
+  const { toEstimate } = await import("../explain.ts");
   return c.json<EstimateResult>(toEstimate(examination, { isLocal, workers }));
 }
 

@@ -54,6 +54,8 @@ export interface UsedWorker {
 
 export interface FinishedListener {
   finished(request: FinishedRequest): void;
+  /** All have been told of, and nobody is being answered: what takes milliseconds is done now. */
+  idle?(): void;
 }
 
 /** Of each side of a request. Bytes. */
@@ -80,7 +82,7 @@ export interface CaptureOptions {
 export class Capture implements InferenceObserver {
   readonly #options: CaptureOptions;
   readonly #now: () => number;
-  #pending: (() => FinishedRequest)[] = [];
+  readonly #pending: (() => FinishedRequest)[] = [];
   #active = 0;
   #isClosed = false;
 
@@ -117,16 +119,7 @@ export class Capture implements InferenceObserver {
 
   /** Tells the listeners of all that has ended. */
   flush(): void {
-    const pending = this.#pending;
-    this.#pending = [];
-    for (const finish of pending) {
-      try {
-        const request = finish();
-        for (const listener of this.#options.listeners) tell(listener, request);
-      } catch (thrown) {
-        log.warn(`server: request not watched reason=${toAppError(thrown).message}`);
-      }
-    }
+    for (const finish of this.#pending.splice(0)) this.#tell(finish);
   }
 
   /** Tells of what has ended, and of nothing that ends later: the listeners are about to go. */
@@ -141,7 +134,28 @@ export class Capture implements InferenceObserver {
   #later(finish: () => FinishedRequest): void {
     if (this.#isClosed) return;
     this.#pending.push(finish);
-    if (this.#pending.length === 1) setImmediate(() => this.flush());
+    if (this.#pending.length === 1) setImmediate(this.#next);
+  }
+
+  /** One a turn: many may have ended at once, and tokens of others pass in between. */
+  readonly #next = (): void => {
+    const finish = this.#pending.shift();
+    if (finish !== undefined) this.#tell(finish);
+    if (this.#pending.length > 0) setImmediate(this.#next);
+    else if (this.#active === 0 && !this.#isClosed) this.#rest();
+  };
+
+  #tell(finish: () => FinishedRequest): void {
+    try {
+      const request = finish();
+      for (const listener of this.#options.listeners) tell(listener, request);
+    } catch (thrown) {
+      log.warn(`server: request not watched reason=${toAppError(thrown).message}`);
+    }
+  }
+
+  #rest(): void {
+    for (const listener of this.#options.listeners) listener.idle?.();
   }
 }
 

@@ -29,18 +29,16 @@ export async function scrapeEngines(
   targets: readonly EngineTarget[],
   options: { readonly timeoutMs?: number } = {},
 ): Promise<EngineMetrics> {
-  const families: Family[][] = [];
-  const failures: { target: EngineTarget; error: AppError }[] = [];
   const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
-  await Promise.all(
-    targets.map(async (target) => {
-      try {
-        families.push(await scrape(target, timeoutMs));
-      } catch (thrown) {
-        failures.push({ target, error: toAppError(thrown) });
-      }
-    }),
+  const results = await Promise.allSettled(targets.map((target) => scrape(target, timeoutMs)));
+  // In the order of the targets, whoever was faster: a text that changes its order compresses badly.
+  const families = results.flatMap((result) =>
+    result.status === "fulfilled" ? [result.value] : [],
   );
+  const failures = targets.flatMap((target, index) => {
+    const result = results[index];
+    return result?.status === "rejected" ? [{ target, error: toAppError(result.reason) }] : [];
+  });
   return { families, failures };
 }
 

@@ -3,7 +3,9 @@
  * the first time; until then observations wait, because most runners are never scraped.
  */
 import type { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { toAppError } from "../../errors.ts";
 import { log } from "../../log.ts";
+import { displayReference } from "../../oci/reference.ts";
 import type { Mode } from "../../runtime/backend.ts";
 import type { Demand } from "../../runtime/demand.ts";
 import type { RuntimeEvent, WorkerFacts } from "../../runtime/events.ts";
@@ -157,8 +159,18 @@ export class Metrics implements FinishedListener {
       gauge.reset();
     }
     for (const worker of workers) this.#measureWorker(all, worker);
-    for (const [device, bytes] of Object.entries((await this.#deps.readBudget?.()) ?? {})) {
+    for (const [device, bytes] of Object.entries(await this.#readBudget())) {
       all.budget.set({ device }, bytes);
+    }
+  }
+
+  /** Without it the rest is still worth reading. */
+  async #readBudget(): Promise<Demand> {
+    try {
+      return (await this.#deps.readBudget?.()) ?? {};
+    } catch (thrown) {
+      log.debug(`server: budget left out of the metrics reason=${toAppError(thrown).message}`);
+      return {};
     }
   }
 
@@ -214,12 +226,12 @@ export class Metrics implements FinishedListener {
     return { backend, model: this.#labelOf(modelId, modelName), mode };
   }
 
-  /** One name a model, the first it was asked for by. */
+  /** One name a model, the first it was asked for by, and that as short as it can be: clients write it in several ways. */
   #labelOf(modelId: string, name: string): string {
     const known = this.#labels.get(modelId);
     if (known !== undefined) return known;
     if (this.#labels.size >= MAX_MODELS) return "other";
-    const label = name.slice(0, MAX_LABEL);
+    const label = displayReference(name).slice(0, MAX_LABEL);
     this.#labels.set(modelId, label);
     return label;
   }

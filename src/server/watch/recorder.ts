@@ -1,5 +1,7 @@
 /** Requests and their answers, for `tug requests`: written when an answer has ended, and shown to whoever follows. */
 import type { RequestRecord } from "../../api/requests.ts";
+import { toAppError } from "../../errors.ts";
+import { log } from "../../log.ts";
 import type { RequestRecords } from "../../state/request-records.ts";
 import { type FinishedListener, type FinishedRequest, MAX_KEPT_BODY } from "./capture.ts";
 import { boundText, cutMedia } from "./cut-media.ts";
@@ -18,19 +20,25 @@ const MAX_ID = 128;
 export type RecordListener = (record: RequestRecord) => void;
 
 export class Recorder implements FinishedListener {
-  readonly #records: Pick<RequestRecords, "add" | "find">;
+  readonly #records: Pick<RequestRecords, "add" | "find" | "settle">;
   readonly #listeners = new Set<RecordListener>();
+  #isFailing = false;
 
-  constructor(records: Pick<RequestRecords, "add" | "find">) {
+  constructor(records: Pick<RequestRecords, "add" | "find" | "settle">) {
     this.#records = records;
   }
 
   finished(request: FinishedRequest): void {
-    const record = toRecord(request);
-    const isTaken = this.#records.find(record.id) !== undefined;
-    const unique = isTaken ? { ...record, id: `${record.id}-${Bun.randomUUIDv7()}` } : record;
-    this.#records.add(unique);
-    for (const listener of this.#listeners) listener(unique);
+    const record = this.#store(toRecord(request));
+    for (const listener of this.#listeners) listener(record);
+  }
+
+  idle(): void {
+    try {
+      this.#records.settle();
+    } catch (thrown) {
+      this.#warn(thrown);
+    }
   }
 
   /** @returns the way to stop; undefined if there are too many already */
@@ -38,6 +46,30 @@ export class Recorder implements FinishedListener {
     if (this.#listeners.size >= MAX_FOLLOWERS) return undefined;
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  // --- internal ---
+
+  /** @returns it with an id of its own: clients may choose theirs, and choose it twice */
+  #store(record: RequestRecord): RequestRecord {
+    try {
+      const isTaken = this.#records.find(record.id) !== undefined;
+      const unique = isTaken ? { ...record, id: `${record.id}-${Bun.randomUUIDv7()}` } : record;
+      this.#records.add(unique);
+      this.#isFailing = false;
+      return unique;
+    } catch (thrown) {
+      this.#warn(thrown);
+      return record;
+    }
+  }
+
+  /** Once an outage: a disk may be full for days. */
+  #warn(thrown: unknown): void {
+    if (!this.#isFailing) {
+      log.warn(`server: requests not recorded reason=${toAppError(thrown).message}`);
+    }
+    this.#isFailing = true;
   }
 }
 

@@ -30,6 +30,10 @@ usage:
   flag: `error: invalid argument: --bogus-flag`,
   socket: `0.00.016.090 E srv         start: couldn't bind HTTP server socket, hostname: /nodir/x.sock, port: 9931`,
   assertion: `/build/ggml/src/ggml.c:1703: GGML_ASSERT(id_to_token.size() == token_to_id.size()) failed`,
+  flash: `0.00.039.549 E llama_init_from_model: quantized V cache requires flash_attn to be enabled
+0.00.040.901 E srv  llama_server: exiting due to model loading error`,
+  thrown: `terminate called after throwing an instance of 'std::runtime_error'
+  what():  failed to parse grammar`,
   glibc: `/opt/llama-server: /lib/x86_64-linux-gnu/libc.so.6: version \`GLIBC_2.43' not found`,
 };
 
@@ -54,6 +58,8 @@ describe("llamacpp.explainExit", () => {
     ["value", "the engine refuses the flag `--ctx-size`: stoi"],
     ["flag", "this build of the engine does not know the flag `--bogus-flag`"],
     ["socket", "the engine cannot listen on its socket"],
+    ["flash", "a quantized cache of values needs flash attention"],
+    ["thrown", "the engine gave up: failed to parse grammar"],
     [
       "assertion",
       "the engine stopped at a failed check: GGML_ASSERT(id_to_token.size() == token_to_id.size()) failed",

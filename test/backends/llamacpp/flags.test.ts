@@ -82,6 +82,22 @@ describe("readFlags", () => {
   });
 });
 
+describe("flags that write prompts to the log", () => {
+  test.each(["-v", "--verbose", "--log-verbose", "-lv 5", "--verbosity=1"])(
+    "%s is for the owner only",
+    (line) => {
+      const flags = line.split(" ");
+      expect(() => readFlags(flags, FOREIGN)).toThrow(
+        expect.objectContaining({
+          code: "forbidden",
+          hint: expect.stringContaining("tug configure"),
+        }),
+      );
+      expect(readFlags(flags, TRUSTED).flags).not.toEqual([]);
+    },
+  );
+});
+
 describe("values of flags", () => {
   test.each([
     ["--ctx-size abc", /`abc` is not a value/, "Give it a whole number from 0 to 2147483647."],
@@ -101,6 +117,12 @@ describe("values of flags", () => {
     ["--rpc evil:1", /`--rpc`: it is not among/, "Leave it out"],
     ["--mcp-servers-json {}", /`--mcp-servers-json`: it is not among/, "Leave it out"],
     ["--api-key x", /`--api-key`: it is not among/, "Leave it out"],
+    ["--no-kv-unified", /`--no-kv-unified`: Tug sets it itself/, "may use the whole context"],
+    ["-no-kvu", /`-no-kvu`: Tug sets it itself/, "may use the whole context"],
+    ["--kv-unified-per-slot 64", /-per-slot`: Tug sets it itself/, "may use the whole context"],
+    ["-b 0", /`0` is not a value/, "from 1 to"],
+    ["--threads 513", /`513` is not a value/, "from -1 to 512"],
+    ["--cache-ram -1", /`-1` is not a value/, "from 0 to"],
   ])("flags: `%s` is refused before a load", (text, message, hint) => {
     expect(() => checkFlags(text.split(" "))).toThrow(
       expect.objectContaining({
@@ -109,6 +131,22 @@ describe("values of flags", () => {
         hint: expect.stringContaining(hint),
       }),
     );
+  });
+
+  test.each([
+    ["--cache-ram 64 -ctxcp 3", { promptCacheMiB: 64, contextCheckpoints: 3 }],
+    ["-cram 1 --cache-ram 2 --swa-checkpoints 0", { promptCacheMiB: 2, contextCheckpoints: 0 }],
+    ["--swa-full", { keepsWholeWindows: true }],
+    ["-ub 128", { microBatch: 128 }],
+    ["--ubatch-size 8192", { microBatch: 2048 }],
+    ["-ub 8192 -b 4096", { microBatch: 4096 }],
+    ["-ub 0", { microBatch: 2048 }],
+    ["-b 4096 --no-warmup", undefined],
+  ])("flags: `%s` is counted as memory, and goes to the engine", (text, memory) => {
+    const read = readFlags(text.split(" "), TRUSTED);
+
+    expect(read.memory).toEqual(memory);
+    expect(read.flags).toEqual(text.split(" "));
   });
 
   test("flags: what is quoted of a hostile word is bounded", () => {

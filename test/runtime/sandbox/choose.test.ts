@@ -5,12 +5,13 @@ import { join } from "node:path";
 import { AppError } from "../../../src/errors.ts";
 import {
   chooseSandbox,
-  describeSandbox,
   findSandbox,
   rememberSandbox,
   type SandboxOptions,
 } from "../../../src/runtime/sandbox/index.ts";
 import { createLimits } from "../../../src/runtime/sandbox/limits.ts";
+import { eventually } from "../../helpers/eventually.ts";
+import { isAlive } from "../../helpers/processes.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";
 import { isLinux, isWindows, testIf } from "../../helpers/test-if.ts";
 
@@ -74,11 +75,13 @@ describe("choosing a sandbox", () => {
   });
 
   test("is described for a person who asks", async () => {
-    const described = await describeSandbox(options("require", { env: { PATH: "/nowhere" } }));
+    const missing = rememberSandbox(options("require", { env: { PATH: "/nowhere" } }));
+
+    const described = await missing.describe();
 
     expect(described).toMatchObject({ mode: "require", name: "limits" });
     expect(described.problem).toStartWith("bubblewrap is not installed. Install it");
-    expect(await describeSandbox(options("off"))).toEqual({
+    expect(await rememberSandbox(options("off")).describe()).toEqual({
       mode: "off",
       name: "none",
       problem: null,
@@ -118,12 +121,17 @@ describe("choosing a sandbox", () => {
 
   posix("one that hangs is given up, with what it started", async () => {
     await using directory = await tempDir();
-    const { env } = await programs(directory.path, { bwrap: "exec /bin/sleep 1000" });
+    const { env, bin } = await programs(directory.path, {
+      bwrap: `/bin/sleep 1000 & echo $! >'${directory.path}/pid'; wait`,
+    });
 
-    const { sandbox, problem } = await findSandbox(options("auto", { env, trialMs: 50 }));
+    const { sandbox, problem } = await findSandbox(options("auto", { env, trialMs: 200 }));
 
     expect(sandbox.name).toBe("limits");
-    expect(problem?.reason).toContain("no answer within 0.05 s");
+    expect(problem?.reason).toContain("no answer within 0.2 s");
+    expect(problem?.hint).toContain(join(bin, "bwrap"));
+    const child = Number(await Bun.file(join(directory.path, "pid")).text());
+    await eventually(async () => !(await isAlive(child)));
   });
 
   posix("one whose child keeps its output open does not hold the first load", async () => {
@@ -157,9 +165,10 @@ describe("choosing a sandbox", () => {
     const remembered = rememberSandbox(options("auto", { env }));
     const before = await count();
 
-    const all = await Promise.all([remembered(), remembered(), remembered()]);
-    await remembered();
+    const all = await Promise.all([1, 2, 3].map(() => remembered.choose()));
+    const [again, { name }] = [await remembered.choose(), await remembered.describe()];
 
+    expect([again.name, name]).toEqual(["bubblewrap", "bubblewrap"]);
     expect(before).toBe(0);
     expect(new Set(all).size).toBe(1);
     expect(all[0]?.name).toBe("bubblewrap");
@@ -171,11 +180,48 @@ describe("choosing a sandbox", () => {
     const { env, bin } = await programs(directory.path, {});
     const remembered = rememberSandbox(options("require", { env }));
 
-    const error = await failure(remembered());
+    const error = await failure(remembered.choose());
     await writeFile(join(bin, "bwrap"), "#!/bin/sh\nexit 0\n", { mode: 0o755 });
 
     expect(error.code).toBe("sandbox_unavailable");
-    expect((await remembered()).name).toBe("bubblewrap");
+    expect((await remembered.choose()).name).toBe("bubblewrap");
+  });
+
+  posix("a problem is warned of once, and not remembered either", async () => {
+    await using directory = await tempDir();
+    const { env, bin } = await programs(directory.path, {});
+    const asked = options("auto", { env });
+    const remembered = rememberSandbox(asked);
+
+    const before = [await remembered.choose(), await remembered.choose()];
+    const described = await remembered.describe();
+    await writeFile(join(bin, "bwrap"), "#!/bin/sh\nexit 0\n", { mode: 0o755 });
+
+    expect(before.map(({ name }) => name)).toEqual(["limits", "limits"]);
+    expect(described).toMatchObject({ mode: "auto", name: "limits" });
+    expect(asked.warnings).toHaveLength(1);
+    expect((await remembered.choose()).name).toBe("bubblewrap");
+    expect((await remembered.describe()).problem).toBeNull();
+  });
+
+  posix("one that floods its output does not fill the memory", async () => {
+    await using directory = await tempDir();
+    const flood = "while :; do printf '%01000d' 1; done >&2";
+    const { env } = await programs(directory.path, { bwrap: flood });
+
+    const { problem } = await findSandbox(options("auto", { env, trialMs: 200 }));
+
+    expect(problem?.reason).toContain("no answer");
+  });
+
+  posix("what is not about permissions has a hint of its own", async () => {
+    await using directory = await tempDir();
+    const { env, bin } = await programs(directory.path, { bwrap: "kill -SEGV $$" });
+
+    const { problem } = await findSandbox(options("auto", { env }));
+
+    expect(problem?.reason).toContain("SIGSEGV");
+    expect(problem?.hint).toStartWith(`See what \`${join(bin, "bwrap")} `);
   });
 
   posix("a program in a place that would be taken for a variable is not used", async () => {

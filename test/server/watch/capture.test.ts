@@ -38,6 +38,29 @@ describe("Capture", () => {
     expect(JSON.stringify(request)).not.toContain("secret");
   });
 
+  test("tells of one a turn, and says when nobody is being answered any more", async () => {
+    const said: string[] = [];
+    const listener = {
+      finished: ({ id }: { id: string }) => {
+        said.push(id);
+        setImmediate(() => said.push(`after ${id}`));
+      },
+      idle: () => void said.push("idle"),
+    };
+    const capture = new Capture({ listeners: [listener], bodies: false });
+    const [a, b, c] = ["a", "b", "c"].map((id) => capture.begin(facts({ id })));
+
+    a?.ended();
+    b?.ended();
+    await eventually(() => said.includes("after b"));
+    const before = [...said];
+    c?.ended();
+    await eventually(() => said.includes("after c"));
+
+    expect(before).toEqual(["a", "after a", "b", "after b"]);
+    expect(said.slice(before.length)).toEqual(["c", "idle", "after c"]);
+  });
+
   test("does not take the comments of a wait for the first token", () => {
     const listener = keeper();
     const capture = new Capture({ listeners: [listener], bodies: false, now: ticking() });

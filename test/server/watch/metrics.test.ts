@@ -3,7 +3,11 @@ import { AppError } from "../../../src/errors.ts";
 import type { RuntimeEvent, WorkerFacts } from "../../../src/runtime/events.ts";
 import { Capture } from "../../../src/server/watch/capture.ts";
 import { scrapeEngines } from "../../../src/server/watch/engine-metrics.ts";
-import { Metrics, type WatchedWorker } from "../../../src/server/watch/metrics.ts";
+import {
+  Metrics,
+  type MetricsDeps,
+  type WatchedWorker,
+} from "../../../src/server/watch/metrics.ts";
 import { type CheckedSample, checkMetrics } from "../../helpers/strict-metrics.ts";
 import { LLAMA_METRICS, serveMetrics } from "./engine.ts";
 import { answerStream, facts, lease, MODEL_ID } from "./facts.ts";
@@ -23,7 +27,7 @@ function snapshot(overrides: Partial<WatchedWorker> = {}): WatchedWorker {
   return { id, ...worker, state: "ready", inUse: 1, ...overrides };
 }
 
-function setUp(workers: readonly WatchedWorker[] = []) {
+function setUp(workers: readonly WatchedWorker[] = [], deps: Partial<MetricsDeps> = {}) {
   const metrics: Metrics = new Metrics({
     version: "1.2.3",
     listWorkers: () => workers,
@@ -31,6 +35,7 @@ function setUp(workers: readonly WatchedWorker[] = []) {
     activeRequests: () => capture.active,
     droppedSpans: () => 3,
     readBudget: () => Promise.resolve({ ram: 8e9 }),
+    ...deps,
   });
   const capture = new Capture({ listeners: [metrics], bodies: false });
   return {
@@ -194,6 +199,23 @@ describe("Metrics", () => {
       { backend: "llama.cpp", model: String.raw`m\"x\\`, mode: "completion", worker: "8" },
     ]);
     expect(valueOf(samples, "tug_engine_scrape_failures_total", { backend: "llama.cpp" })).toBe(2);
+  });
+
+  test("does without a budget that cannot be read", async () => {
+    const it = setUp([], { readBudget: () => Promise.reject(new Error("no driver")) });
+
+    const samples = await it.read();
+
+    expect(valueOf(samples, "tug_memory_budget_bytes")).toBeUndefined();
+    expect(valueOf(samples, "tug_queue_length")).toBe(0);
+  });
+
+  test("calls a model by its shortest name, however a client wrote it", async () => {
+    const it = setUp();
+
+    it.capture.begin(facts({ modelName: "docker.io/ai/pebble:latest" })).ended();
+
+    expect(valueOf(await it.read(), "tug_requests_total", { model: "pebble" })).toBe(1);
   });
 
   test("makes one text for all who ask at once", async () => {

@@ -1,6 +1,7 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import type { RequestRecord } from "../../../src/api/requests.ts";
 import { AppError } from "../../../src/errors.ts";
+import { log } from "../../../src/log.ts";
 import type { InferenceFacts, InferenceTrace } from "../../../src/server/observer.ts";
 import { Capture } from "../../../src/server/watch/capture.ts";
 import { Recorder } from "../../../src/server/watch/recorder.ts";
@@ -21,6 +22,7 @@ function setUp() {
   const records: RequestRecord[] = [];
   const recorder = new Recorder({
     add: (one) => void records.push(one),
+    settle: () => undefined,
     find: (id) => records.find((one) => one.id === id),
   });
   let nowMs = 1_800_000_000_000;
@@ -172,6 +174,40 @@ describe("Recorder", () => {
 
     expect(new Set(records.map(({ id }) => id)).size).toBe(3);
     expect(records[0]?.id).toBe("r1");
+  });
+
+  test("warns once an outage, and still tells its followers", async () => {
+    const warned = spyOn(log, "warn").mockImplementation(() => undefined);
+    const seen: string[] = [];
+    let isFull = true;
+    const recorder = new Recorder({
+      add: () => {
+        if (isFull) throw new AppError("insufficient_storage", "cannot record: the disk is full");
+      },
+      find: () => undefined,
+      settle: () => {
+        throw new AppError("insufficient_storage", "cannot settle: the disk is full");
+      },
+    });
+    recorder.follow(({ id }) => void seen.push(id));
+    const capture = new Capture({ listeners: [recorder], bodies: true });
+    const finish = (id: string): void => {
+      capture.begin(facts({ id })).ended();
+      capture.flush();
+    };
+
+    for (const id of ["a", "b"]) finish(id);
+    recorder.idle();
+    const during = warned.mock.calls.length;
+    isFull = false;
+    finish("c");
+    isFull = true;
+    finish("d");
+    const after = warned.mock.calls.length;
+    warned.mockRestore();
+
+    expect([during, after]).toEqual([1, 2]);
+    expect(seen).toEqual(["a", "b", "c", "d"]);
   });
 
   test("tells its followers, a bounded number of them", () => {
