@@ -16,11 +16,12 @@ const HELD = 512;
 /** Before anything is measured. */
 const WARM = 64;
 const MEMORY_LIMIT = 40_000_000;
-/** With the settling, less than the minute after which an engine that stands still is ended. */
 const WATCHED_MS = 20_000;
 const CONTEXT = 512;
-/** Writing the requests down and sending the collector through them is done by then. */
-const SETTLING_MS = 5000;
+/** The JavaScript engine's collector has gone through what arriving left, which it does half a minute later at the latest. */
+const SETTLING_MS = 40_000;
+/** The request that is refused is so at once. */
+const REFUSAL_MS = 5000;
 const SHAPE = { embedding: 512, heads: 8, kvHeads: 4, feedForward: 1536, context: 4096 };
 const SPECS = [1, 2].map((seed) => ({ layers: 6, ...SHAPE, seed }));
 
@@ -28,7 +29,8 @@ export async function benchQueue(): Promise<BenchResult> {
   await using home = await loadHome(SPECS);
   const [busy = "", awaited = ""] = home.models;
   const need = await home.estimate(busy, CONTEXT);
-  const env = { TUG_MEMORY_BUDGET: `ram=${Math.ceil(need * 1.2)}` };
+  // An engine that stands still is ended when it has been silent for so long.
+  const env = { TUG_MEMORY_BUDGET: `ram=${Math.ceil(need * 1.2)}`, TUG_SILENCE_TIMEOUT: "10m" };
   await using runner = await startServe({ home: home.path, env });
   await warmUp(runner.url, busy);
   const leave = new AbortController();
@@ -44,7 +46,7 @@ export async function benchQueue(): Promise<BenchResult> {
   let answered = 0;
   for (const one of held) void one.then((reply) => (answered += reply === undefined ? 0 : 1));
   await Bun.sleep(SETTLING_MS);
-  const refused = await send(runner.url, awaited, AbortSignal.timeout(SETTLING_MS));
+  const refused = await send(runner.url, awaited, AbortSignal.timeout(REFUSAL_MS));
   const [threads, ticksBefore] = [cpuByThread(runner.pid), cpuTicks(runner.pid)];
   await Bun.sleep(WATCHED_MS);
   const usedMs = cpuMsSince(threads, runner.pid);

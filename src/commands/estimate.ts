@@ -31,7 +31,9 @@ model that is not here only the header is read. The exit code is 1 if it does no
   /** @returns 1 if it does not fit */
   async run({ args, config, paths, signal }) {
     const request = toRequest(args);
-    const client = await connect("models", { config, paths, signal });
+    // A runner may be allowed to ask other machines when this command is not.
+    const need = config.offline.value ? "transfer" : "models";
+    const client = await connect(need, { config, paths, signal });
     const result = await client.estimate(request, { signal });
     if (args.json === true) await printJson(result);
     else await print(await render(result));

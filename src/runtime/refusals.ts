@@ -42,9 +42,15 @@ export function queueFull(ticket: Ticket, waiting: readonly Ticket[], nowMs: num
 }
 
 export function crashLoop(last: AppError, retryAfterMs: number): AppError {
+  const seconds = Math.ceil(retryAfterMs / 1000);
+  const again = `It failed several times in a row and is tried again in ${seconds} s.`;
   return new AppError(last.code, last.message, {
-    hint: last.hint,
-    details: { ...last.details, retry_after_ms: retryAfterMs },
+    hint: last.hint === undefined ? again : `${again} ${last.hint}`,
+    details: {
+      ...last.details,
+      retry_after_ms: retryAfterMs,
+      retry_after_seconds: seconds,
+    },
     cause: last,
   });
 }

@@ -368,7 +368,7 @@ describe("Scheduler: failures", () => {
     expect(bench.rejection(refused)).toMatchObject({
       code: "worker_failed",
       message: CRASH.message,
-      details: { retry_after_ms: 1000 },
+      details: { retry_after_ms: 1000, retry_after_seconds: 1 },
     });
     expect(bench.startedKeys).toEqual(["a", "a", "a"]);
   });

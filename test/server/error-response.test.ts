@@ -45,9 +45,11 @@ describe("toErrorBody", () => {
 });
 
 describe("toErrorResponse", () => {
-  test("error: only a full queue says when to come back", () => {
+  test("error: a full queue, and what says so itself, tell when to come back", () => {
     expect(toErrorResponse(new AppError("queue_full", "m")).headers.get("retry-after")).toBe("5");
     expect(toErrorResponse(new AppError("internal", "m")).headers.get("retry-after")).toBeNull();
+    const later = new AppError("worker_failed", "m", { details: { retry_after_seconds: 1.2 } });
+    expect(toErrorResponse(later).headers.get("retry-after")).toBe("2");
   });
 
   test("error: the status is the code's", () => {
