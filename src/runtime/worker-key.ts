@@ -34,14 +34,30 @@ export function workerKey({ backend, modelId, mode, settings, draftId }: KeyFact
   return [backend, modelId, mode, hash].join(" ");
 }
 
-const keys = new WeakMap<WorkerPlan, string>();
+interface KnownKey {
+  readonly plan: WorkerPlan;
+  readonly key: string;
+}
 
-/** The planner gives out the same plan as long as nothing changes: of each the key is made once. */
+const keys = new WeakMap<WorkerSettings, KnownKey>();
+
+/** Plans that differ only in what was measured since have their settings in common: of each the key is made once. */
 export function planKey(plan: WorkerPlan): string {
-  const known = keys.get(plan);
-  if (known !== undefined) return known;
+  const known = keys.get(plan.settings);
+  if (known !== undefined && isSame(known.plan, plan)) return known.key;
   const { backend, model, mode, settings, draft } = plan;
   const key = workerKey({ backend, modelId: model.id, mode, settings, draftId: draft?.id });
-  keys.set(plan, key);
+  keys.set(settings, { plan, key });
   return key;
+}
+
+// --- internal ---
+
+function isSame(one: WorkerPlan, other: WorkerPlan): boolean {
+  return (
+    one.model.id === other.model.id &&
+    one.backend === other.backend &&
+    one.mode === other.mode &&
+    one.draft?.id === other.draft?.id
+  );
 }

@@ -69,6 +69,11 @@ const MAX_FIELD = 256;
 /** As the specification of Trace Context wants propagated. Characters. */
 const MAX_TRACESTATE = 512;
 
+/** What has ended waits so long for a moment in which nobody is answered. */
+const PATIENCE_MS = 250;
+/** More than this does not wait: each may hold two megabytes. */
+const MAX_PENDING = 32;
+
 const COLON = 0x3a;
 
 export interface CaptureOptions {
@@ -84,6 +89,9 @@ export class Capture implements InferenceObserver {
   readonly #now: () => number;
   readonly #pending: (() => FinishedRequest)[] = [];
   #active = 0;
+  /** Runs while something ended and other answers are being given, at most `PATIENCE_MS`. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #isTelling = false;
   #isClosed = false;
 
   constructor(options: CaptureOptions) {
@@ -125,24 +133,35 @@ export class Capture implements InferenceObserver {
   /** Tells of what has ended, and of nothing that ends later: the listeners are about to go. */
   close(): void {
     this.flush();
+    clearTimeout(this.#timer);
     this.#isClosed = true;
   }
 
   // --- internal ---
 
-  /** Not now: the answer's last bytes are about to leave. */
+  /** Not now: the answer's last bytes are about to leave, and others' first ones are worth more than a record. */
   #later(finish: () => FinishedRequest): void {
     if (this.#isClosed) return;
     this.#pending.push(finish);
-    if (this.#pending.length === 1) setImmediate(this.#next);
+    if (this.#active === 0 || this.#pending.length >= MAX_PENDING) this.#start();
+    else this.#timer ??= setTimeout(this.#start, PATIENCE_MS);
   }
 
-  /** One a turn: many may have ended at once, and tokens of others pass in between. */
+  readonly #start = (): void => {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    setImmediate(this.#next);
+  };
+
+  /** One a turn: tokens of others pass in between. */
   readonly #next = (): void => {
     const finish = this.#pending.shift();
     if (finish !== undefined) this.#tell(finish);
-    if (this.#pending.length > 0) setImmediate(this.#next);
-    else if (this.#active === 0 && !this.#isClosed) this.#rest();
+    if (this.#pending.length > 0) return void setImmediate(this.#next);
+    this.#isTelling = false;
+    if (this.#active === 0 && !this.#isClosed) this.#rest();
   };
 
   #tell(finish: () => FinishedRequest): void {
