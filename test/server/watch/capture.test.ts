@@ -61,6 +61,24 @@ describe("Capture", () => {
     expect(said.slice(before.length)).toEqual(["c", "idle", "after c"]);
   });
 
+  test("tells nothing while others are answered, unless much has ended", async () => {
+    const listener = keeper();
+    const capture = new Capture({ listeners: [listener], bodies: false });
+    capture.begin(facts({ id: "long" }));
+    const few = Array.from({ length: 31 }, (_, index) => capture.begin(facts({ id: `r${index}` })));
+
+    for (const trace of few) trace.ended();
+    await new Promise((resolve) => setImmediate(resolve));
+    const before = listener.all.length;
+    capture.begin(facts({ id: "r31" })).ended();
+    await eventually(() => listener.all.length === 32);
+
+    expect(before).toBe(0);
+    expect(listener.all.map(({ id }) => id)).toEqual(
+      Array.from({ length: 32 }, (_, index) => `r${index}`),
+    );
+  });
+
   test("does not take the comments of a wait for the first token", () => {
     const listener = keeper();
     const capture = new Capture({ listeners: [listener], bodies: false, now: ticking() });
