@@ -11,6 +11,7 @@ import { engineRoutes } from "./routes/engines.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { logRoutes } from "./routes/logs.ts";
 import { metricsRoutes } from "./routes/metrics.ts";
+import { ollamaRoutes } from "./routes/ollama.ts";
 import { openaiRoutes } from "./routes/openai.ts";
 import { requestRoutes } from "./routes/requests.ts";
 import { runnerRoutes } from "./routes/runner.ts";
@@ -32,6 +33,7 @@ export function createApp(deps: AppDeps): App {
   app.route("/engines", requestRoutes(deps));
   if (deps.settingsRoutes !== undefined) app.route("/engines", deps.settingsRoutes);
   app.route("/", openaiRoutes(deps));
+  app.route("/", ollamaRoutes(deps));
   app.route("/", runnerRoutes(deps));
   app.route("/", logRoutes(deps));
   app.route("/", metricsRoutes(deps.metrics));

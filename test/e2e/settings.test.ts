@@ -62,6 +62,34 @@ describe("settings of a model", () => {
     });
   });
 
+  test("an Ollama call with nothing but a keep-alive changes nothing else, and 0 unloads", async () => {
+    await home().tug(["run", "-d", "pebble"]);
+    const before = await json<WorkerStatus[]>(home(), "ps");
+    const generate = async (keepAlive: string | number): Promise<unknown> => {
+      const body = JSON.stringify({ model: "pebble", keep_alive: keepAlive });
+      return (await fetch(`${home().url}/api/generate`, { method: "POST", body })).json();
+    };
+
+    const loaded = await generate("3h");
+    const after = await json<WorkerStatus[]>(home(), "ps");
+    const explained = await json<ExplainResult>(home(), "explain", "pebble");
+    const unloaded = await generate(0);
+    const left = await json<WorkerStatus[]>(home(), "ps");
+    await home().tug(["run", "-d", "pebble"]);
+
+    expect(loaded).toMatchObject({ done: true, done_reason: "load" });
+    expect(after.map(({ pid }) => pid)).toEqual(before.map(({ pid }) => pid));
+    expect(after[0]?.keep_alive_ms).toBe(10_800_000);
+    expect(explained.reported).toMatchObject({ context_size: 1024 });
+    expect(explained.settings).toContainEqual({
+      name: "keep_alive",
+      value: "5m",
+      source: "default",
+    });
+    expect(unloaded).toMatchObject({ done_reason: "unload" });
+    expect(left).toEqual([]);
+  });
+
   test("explain says with an exit code that a worker runs with older values", async () => {
     await home().tug(["run", "-d", "pebble"]);
     await home().tug(["configure", "pebble", "--context-size", "512"]);
