@@ -114,6 +114,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "Run the runner in the foreground",
     load: () => import("./commands/serve.ts"),
   },
+  key: {
+    description: "Make, list and revoke API keys",
+    load: () => import("./commands/key.ts"),
+  },
   status: {
     description: "Show whether the runner runs",
     load: () => import("./commands/status.ts"),

@@ -9,16 +9,20 @@ import type { Planning } from "./planning.ts";
 import type { Installer } from "./runtime/installer/installer.ts";
 import type { Supervisor } from "./runtime/supervisor.ts";
 import { type App, createApp } from "./server/app.ts";
+import { BodyBudget } from "./server/body-budget.ts";
 import type { AppDeps, RunnerControl } from "./server/deps.ts";
 import { drainModel } from "./server/drain-model.ts";
 import type { PullJobs } from "./server/pull-jobs.ts";
 import type { LogSource } from "./server/log-reader.ts";
+import type { ApiKeys } from "./state/api-keys.ts";
+import { withAliases } from "./server/model-aliases.ts";
 import { rememberResolved } from "./server/resolved-models.ts";
 import { type ModelRoutesDeps, modelRoutes } from "./server/routes/models.ts";
 import { registryRoutes } from "./server/routes/registries.ts";
 import type { RequestLog } from "./server/routes/requests.ts";
 import { settingsRoutes } from "./server/routes/settings.ts";
 import type { Watching } from "./server/watch/watching.ts";
+import type { StateDatabase } from "./state/database.ts";
 import { Store } from "./store/store.ts";
 import { VERSION } from "./version.ts";
 
@@ -34,11 +38,17 @@ export interface Composition {
   readonly pulls?: PullJobs;
   /** Made here unless given. */
   readonly store?: Store;
+  /** The runner's; nobody else keeps responses. */
+  readonly state?: StateDatabase;
   readonly resolve?: AppDeps["resolve"];
   readonly planning?: Planning;
   /** Where the runner's stderr goes; undefined for one at a terminal. */
   readonly logFile?: string;
   readonly watching?: Watching;
+  /** Made here unless given. */
+  readonly keys?: ApiKeys;
+  /** Others than this machine's users reach the port. */
+  readonly keyRequired?: boolean;
   /** What engines are confined with; tried out unless given. */
   readonly nameSandbox?: () => Promise<string>;
 }
@@ -47,18 +57,26 @@ export function composeApp(composition: Composition): App {
   const { config, paths, files, supervisor, runner, pulls } = composition;
   const store = composition.store ?? Store.open(paths.models);
   const distribution = new ModelDistribution({ config, paths, store });
-  const resolve = composition.resolve ?? createResolve({ store, paths, files });
+  const resolve = composition.resolve ?? createResolve({ store, paths, files, config });
   const planning = once(() => composition.planning ?? planLocally(composition, resolve));
+  const keys = once(() => composition.keys ?? openLocalKeys(paths));
   const requestLog = once(() => composition.watching?.requests ?? openLocalRequestLog(paths));
+  const modelWork: ModelRoutesDeps = {
+    store,
+    distribution,
+    remotes: (overrides) => distribution.remotes(overrides),
+    ...(pulls === undefined ? {} : { pulls }),
+    ...(supervisor === undefined ? {} : removalThrough(supervisor)),
+  };
+  const profiles = once(async () => {
+    const { ModelProfiles } = await import("./models/capabilities.ts");
+    return new ModelProfiles(store);
+  });
   return createApp({
     store,
-    models: modelRoutes({
-      store,
-      distribution,
-      remotes: (overrides) => distribution.remotes(overrides),
-      ...(pulls === undefined ? {} : { pulls }),
-      ...(supervisor === undefined ? {} : removalThrough(supervisor)),
-    }),
+    models: modelRoutes(modelWork),
+    modelWork,
+    profileOf: async (modelId) => (await profiles()).of(modelId),
     registries: registryRoutes(distribution),
     installer: () => composition.installer ?? createInstaller(composition),
     resolve,
@@ -79,12 +97,17 @@ export function composeApp(composition: Composition): App {
       },
     }),
     requestLog,
+    ...(composition.state === undefined ? {} : { responses: openResponses(composition.state) }),
+    bodies: new BodyBudget({ maxBodyBytes: config.maxBodyBytes.value }),
     logs: readLogs(composition),
     ...(composition.watching === undefined ? {} : watchedBy(composition.watching)),
     listModels: () => listModels(store),
-    inspectModel: (name) => inspectModel(store, name),
+    inspectModel: withAliases(config.aliases.value, (name) => inspectModel(store, name)),
     version: VERSION,
     allowedOrigins: config.origins.value,
+    keys,
+    keyRequired: composition.keyRequired === true,
+    allowedHosts: config.hosts.value,
     ...(config.apiKey.value === "" ? {} : { apiKey: config.apiKey.value }),
     ...(supervisor === undefined ? {} : { runtime: supervisor }),
     ...(runner === undefined ? {} : { runner }),
@@ -96,16 +119,18 @@ export function createResolve({
   store,
   paths,
   files,
+  config,
 }: {
   readonly store: Store;
   readonly paths: Paths;
   readonly files: readonly string[];
+  readonly config: Pick<Config, "aliases">;
 }): AppDeps["resolve"] {
   return rememberResolved(
-    async (name, { trusted }) => {
+    withAliases(config.aliases.value, async (name, { trusted }) => {
       const { resolveRunnable } = await import("./models/runnable.ts");
       return resolveRunnable(store, name, { paths: trusted ? "allow" : files });
-    },
+    }),
     join(paths.models, "index.json"),
   );
 }
@@ -164,12 +189,27 @@ async function planLocally(
   });
 }
 
+function openResponses(state: StateDatabase): NonNullable<AppDeps["responses"]> {
+  return async () => {
+    const { Responses } = await import("./state/responses.ts");
+    return new Responses(state);
+  };
+}
+
 async function openLocalRequestLog(paths: Paths): Promise<RequestLog> {
   const [{ openRequestLog }, { StateDatabase }] = await Promise.all([
     import("./server/watch/watching.ts"),
     import("./state/database.ts"),
   ]);
   return openRequestLog(new StateDatabase(paths.database));
+}
+
+async function openLocalKeys(paths: Paths): Promise<ApiKeys> {
+  const [{ ApiKeys: KeysClass }, { StateDatabase }] = await Promise.all([
+    import("./state/api-keys.ts"),
+    import("./state/database.ts"),
+  ]);
+  return new KeysClass(new StateDatabase(paths.database));
 }
 
 /** A model that is running may be removed only by who waits until it is not. */

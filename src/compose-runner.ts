@@ -14,12 +14,15 @@ import { physicalCores } from "./runtime/hardware/index.ts";
 import { createSleepDetector } from "./runtime/resume.ts";
 import { rememberSandbox } from "./runtime/sandbox/index.ts";
 import { Supervisor } from "./runtime/supervisor.ts";
+import { isLoopback, missingKey } from "./server/access/binding.ts";
 import { listen } from "./server/listen.ts";
 import { startPreload } from "./server/preload.ts";
 import { PullJobs } from "./server/pull-jobs.ts";
 import { type PullCommand, spawnPull } from "./server/pull-process.ts";
 import { RunningRunner } from "./server/runner.ts";
+import type { TlsFiles } from "./server/tls/pair.ts";
 import { createWatching, type Watching } from "./server/watch/watching.ts";
+import { ApiKeys } from "./state/api-keys.ts";
 import { StateDatabase } from "./state/database.ts";
 import { WorkerRecords } from "./state/worker-records.ts";
 import { Store } from "./store/store.ts";
@@ -27,13 +30,16 @@ import { VERSION } from "./version.ts";
 
 /** @throws usage (a setting that cannot be understood), sandbox_unavailable */
 export async function composeRunner(options: RunnerOptions, lock: Disposable): Promise<Runner> {
-  const { paths, config, hostname, port, socket, signal } = options;
+  const { paths, config, hostname, port, socket, signal, logFile } = options;
+  // First, because a certificate that cannot be used ends the start.
+  const tls = await tlsOf(options);
   const files: string[] = [];
   const state = new StateDatabase(paths.database);
+  const access = openAccess(options, state);
   const store = Store.open(paths.models);
-  const resolve = createResolve({ store, paths, files });
+  const resolve = createResolve({ store, paths, files, config });
   const installer = await createInstaller(options);
-  const base = { config, paths, state, store, resolve, installer };
+  const base = { ...access, config, paths, state, store, resolve, installer };
   const planning: Planning = createPlanning({
     ...base,
     listModels: () => listModels(store),
@@ -57,7 +63,6 @@ export async function composeRunner(options: RunnerOptions, lock: Disposable): P
     idleExitMs: options.idleExitMs,
     sandbox: () => sandbox.describe(),
   });
-  const { logFile } = options;
   const logs = logFile === undefined ? {} : { logFile };
   const nameSandbox = async (): Promise<string> => (await sandbox.describe()).name;
   const parts = {
@@ -72,8 +77,9 @@ export async function composeRunner(options: RunnerOptions, lock: Disposable): P
     nameSandbox,
   };
   const app = composeApp(parts);
-  runner.begin(await listen({ app, hostname, port, socket }));
-  signal.addEventListener("abort", () => runner.stop({ force: false }), { once: true });
+  runner.begin(await listen({ app, hostname, port, socket, tls }));
+  if (access.keyRequired && tls === undefined) log.warn(UNENCRYPTED);
+  stopOn(signal, runner);
   const preloading = { resolve, planner: () => planning.examiner, runtime: supervisor };
   void startPreload(preloading, config.preload.value, signal);
   return {
@@ -85,6 +91,28 @@ export async function composeRunner(options: RunnerOptions, lock: Disposable): P
 }
 
 // --- internal ---
+
+const UNENCRYPTED =
+  "runner: API keys and what is asked travel unencrypted beyond this machine; `--tls` or `--tls-cert` encrypts them";
+
+/** @throws usage (others could reach it, and nobody has a key) */
+function openAccess(
+  { config, hostname, makesKey }: RunnerOptions,
+  state: StateDatabase,
+): { keys: ApiKeys; keyRequired: boolean } {
+  const keys = new ApiKeys(state);
+  const keyRequired = !isLoopback(hostname);
+  const hasKey = (): boolean => config.apiKey.value !== "" || makesKey === true || keys.hasLive();
+  if (keyRequired && !hasKey()) throw missingKey(hostname);
+  return { keys, keyRequired };
+}
+
+function stopOn(signal: AbortSignal, runner: RunningRunner): void {
+  const stop = (): void => runner.stop({ force: false });
+  signal.addEventListener("abort", stop, { once: true });
+  // Starting takes a moment, in which it may have been asked to leave.
+  if (signal.aborted) stop();
+}
 
 /** Who writes down what happened goes before the database, and the lock goes last. */
 async function closing(
@@ -98,6 +126,16 @@ async function closing(
     held.state[Symbol.dispose]();
     held.lock[Symbol.dispose]();
   }
+}
+
+/** Loaded only where the port speaks TLS. */
+async function tlsOf({ config, paths, hostname }: RunnerOptions): Promise<TlsFiles | undefined> {
+  const [certFile, keyFile] = [config.tlsCert.value, config.tlsKey.value];
+  const enabled = config.tls.value;
+  if (!enabled && certFile === "" && keyFile === "") return undefined;
+  const { tlsCredentials } = await import("./server/tls/credentials.ts");
+  const hosts = config.hosts.value;
+  return tlsCredentials({ enabled, certFile, keyFile, directory: paths.tls, hostname, hosts });
 }
 
 interface Base {

@@ -2,6 +2,14 @@
 import { AppError } from "./errors.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
+/** What of a wrong name is shown. Characters. */
+const MAX_SHOWN = 80;
+
+/** Settings and long conversations fit. */
+const MIN_BODY_BYTES = 1024 * 1024;
+/** A body is held in memory several times over while it is read, and as one string, which cannot be longer. */
+const MAX_BODY_BYTES = 1024 * 1024 * 1024;
+
 /** Docker Model Runner's variable is true or false, for all registries. */
 export function parseInsecure(text: string): readonly string[] {
   if (/^(1|true|yes|on)$/i.test(text.trim())) return ["*"];
@@ -23,6 +31,25 @@ export function toTables(value: unknown): Readonly<Record<string, unknown>> {
   });
 }
 
+/** A name, or the beginning of names with a `*` at its end, to the name of a model. */
+export function toAliases(value: unknown): Readonly<Record<string, string>> {
+  const hint = 'Write `[aliases]` and lines such as `"claude-*" = "ai/qwen3"`.';
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new AppError("usage", "it is not a table", { hint });
+  }
+  for (const [name, model] of Object.entries(value)) {
+    const shown = name.slice(0, MAX_SHOWN);
+    if (typeof model !== "string" || model.trim() === "") {
+      throw new AppError("usage", `\`${shown}\` is not the name of a model`, { hint });
+    }
+    if (/\*./.test(name) || name.trim() === "") {
+      const reason = "is no name: a `*` can only stand at its end";
+      throw new AppError("usage", `\`${shown}\` ${reason}`, { hint });
+    }
+  }
+  return value as Record<string, string>;
+}
+
 export function parseCount(text: string): number {
   if (/^\d{1,10}$/.test(text.trim())) return Number(text);
   throw new AppError("usage", `\`${text}\` is not a whole number`);
@@ -40,6 +67,18 @@ export function parsePositive(text: string): number {
   const number = /^\d{1,6}$/.test(text.trim()) ? Number(text) : 0;
   if (number < 1) throw new AppError("usage", `\`${text}\` is not a whole number above 0`);
   return number;
+}
+
+/** `256MiB`, `1GB`, `500kB` or a number of bytes. */
+export function parseBodySize(text: string): number {
+  const match = /^(\d{1,15}(?:\.\d{1,3})?)\s*(?:([KMG])(i?)B?|B)?$/i.exec(text.trim());
+  const [, number, unit = "", binary] = match ?? [];
+  const exponent = unit === "" ? 0 : "KMG".indexOf(unit.toUpperCase()) + 1;
+  const bytes = Math.round(Number(number) * (binary ? 1024 : 1000) ** exponent);
+  if (bytes >= MIN_BODY_BYTES && bytes <= MAX_BODY_BYTES) return bytes;
+  throw new AppError("usage", `\`${text}\` is not a size of requests`, {
+    hint: "Write it as `256MiB` or `1GB`, from 1MiB to 1GiB.",
+  });
 }
 
 export function parseBoolean(text: string): boolean {

@@ -2,10 +2,10 @@
  * Settings from the environment and `config.toml`, parsed once. Precedence: flag (applied by the command) >
  * environment > config file > default. Every value remembers where it came from.
  */
-import { readFileSync } from "node:fs";
 import {
   oneOf,
   parseApiKey,
+  parseBodySize,
   parseBoolean,
   parseCount,
   parseInsecure,
@@ -13,9 +13,12 @@ import {
   parseLogLevel,
   parseNoText,
   parsePositive,
+  toAliases,
   toTables,
 } from "./config-values.ts";
-import { AppError, errnoOf } from "./errors.ts";
+import { readConfigFile } from "./config-file.ts";
+import { parseHosts, parseOrigins } from "./config-names.ts";
+import { AppError } from "./errors.ts";
 import type { LogLevel } from "./log.ts";
 
 export interface Setting<T> {
@@ -46,6 +49,8 @@ export interface Config {
   readonly preload: Setting<readonly string[]>;
   /** `[models."NAME"]`: settings of single models, as they stand in the file; checked where they are used. */
   readonly models: Setting<Readonly<Record<string, unknown>>>;
+  /** `[aliases]`: names that clients ask for, and the models they get if the store has none of that name. */
+  readonly aliases: Setting<Readonly<Record<string, string>>>;
   /** Whether requests and answers are recorded for `tug requests`. */
   readonly recordRequests: Setting<boolean>;
   /** Whether `/metrics` answers. */
@@ -57,6 +62,8 @@ export interface Config {
   readonly silenceMs: Setting<number>;
   /** Requests that may wait for a worker. */
   readonly queueLimit: Setting<number>;
+  /** Bytes that one request may bring. */
+  readonly maxBodyBytes: Setting<number>;
   /** Milliseconds after which an idle runner that a command started leaves. */
   readonly idleExitMs: Setting<number>;
   readonly offline: Setting<boolean>;
@@ -65,6 +72,15 @@ export interface Config {
   readonly apiKey: Setting<string>;
   /** Browser origins allowed besides those of loopback. */
   readonly origins: Setting<readonly string[]>;
+  /** Names that clients may ask for besides this machine's own, as behind a reverse proxy. */
+  readonly hosts: Setting<readonly string[]>;
+  /** Whether the port speaks TLS with a certificate that is made here. */
+  readonly tls: Setting<boolean>;
+  /** PEM files of the port's certificate (with its chain) and of its key; empty: none. */
+  readonly tlsCert: Setting<string>;
+  readonly tlsKey: Setting<string>;
+  /** PEM file of the authority that signed the certificate of the runner at `host`; empty: the system's. */
+  readonly tlsCa: Setting<string>;
   /** PEM file of certificate authorities trusted besides the system's; empty: none. */
   readonly caBundle: Setting<string>;
   /** Registries (`host[:port]`, `*` for all) over plain http or with any certificate. */
@@ -84,6 +100,9 @@ const DEFAULT_QUEUE_LIMIT = 512;
 
 /** Memory decides; this keeps a machine with much of it from running more processes than anybody means. */
 const DEFAULT_MAX_WORKERS = 16;
+
+/** Several images or minutes of audio as base64. */
+const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
 
 /** Enough to fill a line on which each connection is throttled; registries refuse clients with many more. */
 const DEFAULT_CONNECTIONS = 8;
@@ -129,6 +148,7 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
   },
   preload: { env: ["TUG_PRELOAD"], key: "preload", fallback: [], parse: parseList },
   models: { env: [], key: "models", fallback: {}, parse: parseNoText, accept: toTables },
+  aliases: { env: [], key: "aliases", fallback: {}, parse: parseNoText, accept: toAliases },
   recordRequests: {
     env: ["TUG_RECORD_REQUESTS"],
     key: "record_requests",
@@ -160,6 +180,12 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
     fallback: DEFAULT_QUEUE_LIMIT,
     parse: parsePositive,
   },
+  maxBodyBytes: {
+    env: ["TUG_MAX_BODY_SIZE"],
+    key: "max_body_size",
+    fallback: DEFAULT_MAX_BODY_BYTES,
+    parse: parseBodySize,
+  },
   idleExitMs: {
     env: ["TUG_IDLE_EXIT"],
     key: "idle_exit",
@@ -169,7 +195,37 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
   offline: { env: ["TUG_OFFLINE"], key: "offline", fallback: false, parse: parseBoolean },
   logLevel: { env: ["TUG_LOG", "LOG_LEVEL"], key: "log", fallback: "info", parse: parseLogLevel },
   apiKey: { env: ["TUG_API_KEY"], key: "api_key", fallback: "", parse: parseApiKey },
-  origins: { env: ["TUG_ORIGINS", "DMR_ORIGINS"], key: "origins", fallback: [], parse: parseList },
+  origins: {
+    env: ["TUG_ORIGINS", "DMR_ORIGINS"],
+    key: "origins",
+    fallback: [],
+    parse: parseOrigins,
+  },
+  hosts: { env: ["TUG_HOSTS"], key: "hosts", fallback: [], parse: parseHosts },
+  tls: {
+    env: ["TUG_TLS", "MODEL_RUNNER_TLS_ENABLED"],
+    key: "tls",
+    fallback: false,
+    parse: parseBoolean,
+  },
+  tlsCert: {
+    env: ["TUG_TLS_CERT", "MODEL_RUNNER_TLS_CERT"],
+    key: "tls_cert",
+    fallback: "",
+    parse: String,
+  },
+  tlsKey: {
+    env: ["TUG_TLS_KEY", "MODEL_RUNNER_TLS_KEY"],
+    key: "tls_key",
+    fallback: "",
+    parse: String,
+  },
+  tlsCa: {
+    env: ["TUG_TLS_CA", "MODEL_RUNNER_TLS_CA_CERT"],
+    key: "tls_ca",
+    fallback: "",
+    parse: String,
+  },
   caBundle: {
     env: ["TUG_CA_BUNDLE", "SSL_CERT_FILE"],
     key: "ca_bundle",
@@ -201,7 +257,8 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
  * @throws usage (an environment variable or a key of the file that cannot be understood; the message names it)
  */
 export function loadConfig(configFile: string, env: Env = process.env): Config {
-  const file = readConfigFile(configFile);
+  const known = new Set(Object.values(DEFINITIONS).map(({ key }) => key));
+  const file = readConfigFile(configFile, known);
   const entries = Object.entries(DEFINITIONS).map(([name, definition]) => [
     name,
     resolveSetting(definition as Definition<unknown>, env, file),
@@ -323,39 +380,6 @@ function parseNamed<Raw, T>(parse: (raw: Raw) => T, raw: Raw, where: string): T 
     if (!(cause instanceof AppError)) throw cause;
     throw new AppError("usage", `cannot read ${where}: ${cause.message}`, {
       hint: cause.hint,
-      cause,
-    });
-  }
-}
-
-function readConfigFile(path: string): Readonly<Record<string, unknown>> {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return {};
-    throw new AppError("usage", `cannot read \`${path}\`: ${(error as Error).message}`, {
-      hint: "Make it readable, or set HOME or TUG_HOME to a directory of your own.",
-      cause: error,
-    });
-  }
-  const values = parseToml(text, path);
-  const known = new Set(Object.values(DEFINITIONS).map(({ key }) => key));
-  for (const key of Object.keys(values)) {
-    if (known.has(key)) continue;
-    throw new AppError("usage", `cannot read \`${path}\`: unknown setting \`${key}\``, {
-      hint: `Known settings: ${[...known].join(", ")}.`,
-    });
-  }
-  return values;
-}
-
-function parseToml(text: string, path: string): Readonly<Record<string, unknown>> {
-  try {
-    return Bun.TOML.parse(text) as Record<string, unknown>;
-  } catch (cause) {
-    throw new AppError("usage", `cannot read \`${path}\`: ${(cause as Error).message}`, {
-      hint: "Correct the file; it is TOML.",
       cause,
     });
   }

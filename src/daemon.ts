@@ -18,7 +18,10 @@ export interface LocalOptions {
 }
 
 export interface RunnerOptions extends LocalOptions {
+  /** Beyond loopback there must be an API key, or one must be about to be made (`makesKey`). */
   readonly hostname: string;
+  /** Whoever starts it makes an API key as soon as it listens: until then nobody is let in. */
+  readonly makesKey?: boolean;
   /** 0 picks a free one. */
   readonly port: number;
   readonly socket: string;
@@ -53,7 +56,10 @@ export function openLocal(options: LocalOptions): LocalApp {
   return asTrusted(composeApp({ ...options, files: [] }));
 }
 
-/** @returns undefined if another runner of this user holds the lock */
+/**
+ * @returns undefined if another runner of this user holds the lock
+ * @throws usage (beyond loopback without an API key)
+ */
 export async function startRunner(options: RunnerOptions): Promise<Runner | undefined> {
   const { paths } = options;
   process.umask(0o077);

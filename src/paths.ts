@@ -14,6 +14,8 @@ export interface Paths {
   readonly cache: string;
   readonly database: string;
   readonly configFile: string;
+  /** The certificate authority that `tug serve --tls` makes, and its certificate; private (0700). */
+  readonly tls: string;
   /** Lines typed in the chat. */
   readonly historyFile: string;
   /** Saved conversations. */
@@ -43,6 +45,7 @@ export function resolvePaths(
     cache: base.cache,
     database: join(base.state, "tug.db"),
     configFile: join(base.config, "config.toml"),
+    tls: join(base.state, "tls"),
     historyFile: join(base.state, "history"),
     chats: join(base.data, "chats"),
   };

@@ -10,6 +10,7 @@ import {
   parseRate,
   withFlag,
 } from "../src/config.ts";
+import { parseBodySize } from "../src/config-values.ts";
 import { tempDir } from "./helpers/temp-dir.ts";
 
 describe("loadConfig", () => {
@@ -35,6 +36,16 @@ describe("loadConfig", () => {
     expect(config.origins.value).toEqual(["https://a", "https://b"]);
   });
 
+  test("has names that stand for models", async () => {
+    await using directory = await tempDir();
+    const file = join(directory.path, "config.toml");
+    await writeFile(file, '[aliases]\n"claude-*" = "ai/pebble"\n');
+
+    const { aliases } = loadConfig(file, {});
+
+    expect(aliases).toEqual({ value: { "claude-*": "ai/pebble" }, source: "config.toml" });
+  });
+
   test("names the variable that cannot be read", () => {
     expect(() => loadConfig("/nonexistent", { TUG_PORT: "http" })).toThrow(
       "cannot read TUG_PORT: `http` is not a port",
@@ -45,6 +56,10 @@ describe("loadConfig", () => {
     ["prot = 1\n", "unknown setting `prot`"],
     ["port = \n", "cannot read"],
     ['offline = "maybe"\n', "`maybe` is neither true nor false"],
+    ['aliases = "a"\n', "cannot read `aliases` in config.toml: it is not a table"],
+    ["[aliases]\na = 7\n", "`a` is not the name of a model"],
+    ['[aliases]\n"a*b" = "c"\n', "a `*` can only stand at its end"],
+    ['[aliases]\n"" = "c"\n', "a `*` can only stand at its end"],
   ])("refuses the file %p", async (text, message) => {
     await using directory = await tempDir();
     const file = join(directory.path, "config.toml");
@@ -109,6 +124,21 @@ describe("parseRate", () => {
 
   test.each(["", "fast", "-1", "10TB", "10 M B", "1e9"])("refuses %p", (text) => {
     expect(() => parseRate(text)).toThrow("is not a rate");
+  });
+});
+
+describe("parseBodySize", () => {
+  test.each([
+    ["1MiB", 1_048_576],
+    ["512MiB", 536_870_912],
+    ["1 GB", 1_000_000_000],
+    ["2000000", 2_000_000],
+  ])("reads %p", (text, bytes) => {
+    expect(parseBodySize(text)).toBe(bytes);
+  });
+
+  test.each(["", "0", "1", "big", "-1MiB", "2GiB", "1TB", "1e9"])("refuses %p", (text) => {
+    expect(() => parseBodySize(text)).toThrow("is not a size of requests");
   });
 });
 

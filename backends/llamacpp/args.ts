@@ -1,6 +1,12 @@
 /** Bundle and settings to the arguments of llama-server. Pure. */
 import { AppError } from "../../src/errors.ts";
-import type { ArgsInput, EngineCommand, Mode, WorkerSettings } from "../../src/runtime/backend.ts";
+import {
+  type ArgsInput,
+  type EngineCommand,
+  type Mode,
+  REQUESTS_A_SLOT,
+  type WorkerSettings,
+} from "../../src/runtime/backend.ts";
 import { CACHE_TYPES } from "./flag-table.ts";
 import { checkFlags } from "./flags.ts";
 
@@ -83,6 +89,9 @@ function names(flags: readonly string[], candidates: string): boolean {
   return candidates.split(" ").some((name) => flags.includes(name));
 }
 
+/** Each connection takes a thread; so many are left for questions after its health and metrics. */
+const SPARE_CONNECTIONS = 4;
+
 /** What decides how much memory it takes, besides the context. */
 function memoryArgs({
   parallel,
@@ -96,6 +105,7 @@ function memoryArgs({
   if (parallel !== undefined) {
     // Without one shared cache each slot gets an equal share of the context.
     args.push("--parallel", String(within("slots", parallel, [1, MAX_SLOTS])), "--kv-unified");
+    args.push("--threads-http", String(REQUESTS_A_SLOT * parallel + SPARE_CONNECTIONS));
   }
   if (gpuLayers !== undefined) args.push("--n-gpu-layers", String(layers(gpuLayers)));
   if (cacheTypeK !== undefined) args.push("--cache-type-k", cacheType(cacheTypeK));

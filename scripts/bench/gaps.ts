@@ -7,7 +7,8 @@ import { BINARY } from "../compile/freshness.ts";
 import { seedModel, writeLargeGguf } from "./large-model.ts";
 import type { BenchResult } from "./report.ts";
 import { type BenchRunner, startServe } from "./serve.ts";
-import { median, timedCommand } from "./timed-command.ts";
+import { median } from "./median.ts";
+import { timedCommand } from "./timed-command.ts";
 
 const ROUNDS = 3;
 const LARGE_BYTES = 2 * 1024 ** 3;

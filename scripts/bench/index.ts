@@ -1,5 +1,6 @@
-/** `bun run bench start|proxy|swap|queue|idle|pull|push|gaps|estimate|sandbox|all`: measures the compiled binary and writes docs/benchmarks.md. */
+/** `bun run bench start|proxy|swap|queue|idle|pull|push|gaps|estimate|sandbox|api|all`: measures the compiled binary and writes docs/benchmarks.md. */
 import { ensureCompiled } from "../compile/freshness.ts";
+import { benchApi } from "./api.ts";
 import { benchEstimate } from "./estimate.ts";
 import { benchGaps } from "./gaps.ts";
 import { benchIdle } from "./idle.ts";
@@ -23,6 +24,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<BenchResult>>> = {
   gaps: benchGaps,
   estimate: benchEstimate,
   sandbox: benchSandbox,
+  api: benchApi,
 };
 
 if (import.meta.main) {

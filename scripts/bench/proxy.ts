@@ -6,6 +6,7 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { median } from "./median.ts";
 import type { BenchResult } from "./report.ts";
 
 interface Subjects {
@@ -214,10 +215,4 @@ function toResult(comparisons: readonly Comparison[]): BenchResult {
     ]),
     notes: ["Medians; the last column is the median over pairs measured back to back."],
   };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.ceil(middle) - 1] ?? 0) + (sorted[Math.floor(middle)] ?? 0)) / 2;
 }

@@ -11,7 +11,8 @@ import { skopeo } from "../../test/helpers/skopeo.ts";
 import { BINARY } from "../compile/freshness.ts";
 import { type LargeFile, seedModel, writeLargeGguf } from "./large-model.ts";
 import type { BenchResult } from "./report.ts";
-import { median, type Timed, timedCommand, times, timingRow } from "./timed-command.ts";
+import { median } from "./median.ts";
+import { type Timed, timedCommand, times, timingRow } from "./timed-command.ts";
 
 const ROUNDS = 3;
 const LARGE_BYTES = 2 * 1024 ** 3;

@@ -20,8 +20,8 @@ const WATCHED_MS = 20_000;
 /** One tick: it may fall due for what ran before. Milliseconds. */
 const CPU_LIMIT_MS = 10;
 const CONTEXT = 512;
-/** The JavaScript engine's collector has gone through what arriving left, which it does half a minute later at the latest. */
-const SETTLING_MS = 40_000;
+/** What arriving left has been collected (half a minute later at the latest) and given back (once a minute). */
+const SETTLING_MS = 70_000;
 /** The request that is refused is so at once. */
 const REFUSAL_MS = 5000;
 const SHAPE = { embedding: 512, heads: 8, kvHeads: 4, feedForward: 1536, context: 4096 };

@@ -10,7 +10,8 @@ import { chooseSandbox, NO_SANDBOX } from "../../src/runtime/sandbox/index.ts";
 import type { Sandbox } from "../../src/runtime/sandbox/sandbox.ts";
 import { BINARY, ROOT } from "../compile/freshness.ts";
 import type { BenchResult } from "./report.ts";
-import { median, timedCommand } from "./timed-command.ts";
+import { median } from "./median.ts";
+import { timedCommand } from "./timed-command.ts";
 
 const MODEL = join(ROOT, "src", "models", "pebble.gguf");
 const STARTS = 20;

@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BINARY } from "../compile/freshness.ts";
+import { median } from "./median.ts";
 import type { BenchResult } from "./report.ts";
 
 const WARM_UPS = 5;
@@ -70,12 +71,6 @@ function measure(subjects: readonly Subject[], directory: string): number[] {
     }
   }
   return samples.map(median);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.ceil(middle) - 1] ?? 0) + (sorted[Math.floor(middle)] ?? 0)) / 2;
 }
 
 function toResult(

@@ -6,7 +6,7 @@ import { ask } from "../load/client.ts";
 import { enginePids } from "../load/processes.ts";
 import type { BenchResult } from "./report.ts";
 import { startServe } from "./serve.ts";
-import { median } from "./timed-command.ts";
+import { median } from "./median.ts";
 
 const ROUNDS = 11;
 const ADDED_MS_LIMIT = 100;

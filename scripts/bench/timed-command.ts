@@ -1,4 +1,5 @@
 /** A command with its time and its largest memory. Linux only: it reads /proc. */
+import { median } from "./median.ts";
 import { readFileSync } from "node:fs";
 
 export interface Timed {
@@ -34,12 +35,6 @@ export async function timedCommand(
   } finally {
     clearInterval(timer);
   }
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.ceil(middle) - 1] ?? 0) + (sorted[Math.floor(middle)] ?? 0)) / 2;
 }
 
 /** A row of a table: what was run, its median time, its largest memory, and a ratio. */

@@ -2,13 +2,13 @@
  * Engines that die, hang and run out of memory under load: `bun scripts/load/chaos.ts [ROUNDS]`.
  *
  * In each round one engine is killed, stopped (SIGSTOP) or deprived of memory (`prlimit --as`) at a random moment. The
- * runner must live, requests to others must finish, those affected must be answered or get a JSON error with the reason,
- * and in the end no lease, socket or process may be left. Exit 1 otherwise.
+ * runner must live; requests to models whose engines were left alone must be answered; those to a hurt one must be
+ * answered or get a JSON error with the reason; and in the end no lease, socket or process may be left. Exit 1 otherwise.
  */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { startServe } from "../bench/serve.ts";
-import { type Answer, ask, seeded } from "./client.ts";
+import { type Answer, ask, type Question, seeded } from "./client.ts";
 import { loadHome } from "./models.ts";
 import { descendants, enginePids, isRunning } from "./processes.ts";
 
@@ -19,12 +19,26 @@ const SPECS = [1, 2, 3].map((seed) => ({ layers: 6, ...SHAPE, seed }));
 const KINDS = ["kill", "stop", "memory"] as const;
 /** Less than any allocation of a request needs, so that the next one fails. */
 const STARVED_BYTES = 4096;
-/** A moment without an engine is no round: another one is waited for. */
-const MOST_MISSES = 3;
+/** More than malloc ever keeps: it has to ask for it. */
+const HUNGRY_BYTES = 40_000_000;
+/** A moment without an engine that is well is no round: another one is waited for. */
+const MOST_MISSES = 10;
 /** What holds a sandbox goes just after its engine. */
 const LEAVING_MS = 3000;
 /** A stopped engine is found out when a request to it has been silent this long. */
 const SILENCE = "3s";
+/** What a client does after an error. */
+const PAUSE_MS = 250;
+
+/** One engine that something was done to. */
+interface Hurt {
+  readonly model: string;
+  readonly pid: number;
+  readonly kind: (typeof KINDS)[number];
+  readonly atMs: number;
+  /** The first whole answer of the model since its engine was gone. */
+  healedMs: number;
+}
 
 const rounds = Number(process.argv[2] ?? ROUNDS);
 await using home = await loadHome(SPECS);
@@ -32,36 +46,34 @@ await using runner = await startServe({ home: home.path, env: { TUG_SILENCE_TIME
 const random = seeded(11);
 const over = new AbortController();
 const failures: string[] = [];
+const hurts: Hurt[] = [];
+/** Whole answers of models that were well, while another one was not. */
+let untouched = 0;
 let answered = 0;
-let hurts = 0;
 /** Requests that got an error, by what it says. */
 const reasons = new Map<string, number>();
-/** What a client does after an error. */
-const PAUSE_MS = 250;
 
 const clients = Array.from({ length: CLIENTS }, async (_, client) => {
   const model = home.models[client % home.models.length] ?? "";
   for (let turn = 0; !over.signal.aborted; turn += 1) {
-    const isStream = turn % 2 === 0;
-    const isServed = judge(
-      await ask(runner.url, { model, contextSize: 1024, tokens: 32, isStream }),
-      isStream,
-    );
+    const isServed = await put({ model, tokens: 32, isStream: turn % 2 === 0 });
     if (!isServed) await Bun.sleep(PAUSE_MS);
   }
 });
+const probes: Promise<boolean>[] = [];
 let misses = 0;
 for (let round = 0; round < rounds && misses < rounds * MOST_MISSES;) {
   await Bun.sleep(300 + random() * 1500);
-  const pids = enginePids(runner.pid);
-  const pid = pids[Math.floor(random() * pids.length)];
   const kind = KINDS[round % KINDS.length] ?? "kill";
-  if (pid === undefined || !hurt(pid, kind)) {
+  const victim = await chooseVictim();
+  if (victim === undefined || !hurt(victim.pid, kind)) {
     misses += 1;
     continue;
   }
-  console.log(`round ${round}: ${kind} ${pid}`);
-  hurts += 1;
+  const { model, pid } = victim;
+  hurts.push({ model, pid, kind, atMs: performance.now(), healedMs: Infinity });
+  if (kind === "memory") probes.push(put({ model, tokens: 32, padding: HUNGRY_BYTES }));
+  console.log(`round ${round}: ${kind} ${model} ${pid}`);
   round += 1;
   if (!isRunning(runner.pid)) {
     failures.push(`round ${round}: the runner died`);
@@ -69,12 +81,19 @@ for (let round = 0; round < rounds && misses < rounds * MOST_MISSES;) {
   }
 }
 over.abort();
-await Promise.all(clients);
+await Promise.all([...clients, ...probes]);
 
-const rows = JSON.parse(await home.tug(["ps", "--json"])) as { in_use: number }[];
-const leases = rows.reduce((sum, { in_use }) => sum + in_use, 0);
+const starved = hurts.filter(({ kind }) => kind === "memory");
+const ended = starved.filter(({ pid }) => !isRunning(pid)).length;
+if (ended < starved.length) {
+  failures.push(`only ${ended} of ${starved.length} engines without memory ended`);
+}
+const workers = JSON.parse(await home.tug(["ps", "--json"])) as { requests: number }[];
+const leases = workers.reduce((sum, { requests }) => sum + requests, 0);
 if (leases > 0) failures.push(`${leases} leases are left`);
-if (hurts < rounds) failures.push(`only ${hurts} of ${rounds} rounds found an engine`);
+if (hurts.length < rounds)
+  failures.push(`only ${hurts.length} of ${rounds} rounds found an engine`);
+if (untouched === 0) failures.push("no model was well while another one was not: nothing is shown");
 await home.tug(["unload", "--all", "--wait"]);
 const limitMs = performance.now() + LEAVING_MS;
 const left = (): number => descendants(runner.pid).filter(isRunning).length;
@@ -88,9 +107,31 @@ for (const failure of failures) console.error(failure);
 for (const [reason, count] of reasons) console.log(`chaos: ${count} × ${reason}`);
 const refused = [...reasons.values()].reduce((sum, count) => sum + count, 0);
 console.log(
-  `chaos: ${hurts} rounds, ${answered} requests answered, ${refused} ended with a reason, ${failures.length} failures`,
+  `chaos: ${hurts.length} rounds, ${answered} requests answered (${untouched} of them by models that were well while another was not), ${refused} to hurt models ended with a reason, ${ended} of ${starved.length} engines without memory ended, ${failures.length} failures`,
 );
 process.exitCode = failures.length === 0 ? 0 : 1;
+
+async function put(question: Question): Promise<boolean> {
+  return judge(await ask(runner.url, { contextSize: 1024, ...question }), question);
+}
+
+/** An engine that is well, at random, and whose it is. */
+async function chooseVictim(): Promise<{ model: string; pid: number } | undefined> {
+  const rows = JSON.parse(await home.tug(["ps", "--json"])) as {
+    model_name: string;
+    pid: number | null;
+  }[];
+  const pids = enginePids(runner.pid).filter((it) => hurts.every((one) => one.pid !== it));
+  const pid = pids[Math.floor(random() * pids.length)];
+  const row = rows.find((it) => it.pid !== null && holds(it.pid, pid));
+  const model = home.models.find((name) => row?.model_name.includes(name));
+  return pid === undefined || model === undefined ? undefined : { model, pid };
+}
+
+/** Whether it is the process, or confines it. */
+function holds(holder: number, pid: number | undefined): boolean {
+  return pid !== undefined && (holder === pid || descendants(holder).includes(pid));
+}
 
 /** @returns false if it has just left by itself */
 function hurt(pid: number, kind: (typeof KINDS)[number]): boolean {
@@ -105,26 +146,46 @@ function hurt(pid: number, kind: (typeof KINDS)[number]): boolean {
   }
 }
 
-/** An answer is whole, or an error says what happened: as JSON, or as the last event of a stream. */
-function judge(answer: Answer, isStream: boolean): boolean {
+/** An answer is whole, or its model was hurt and an error says what happened: as JSON, or as the last event of a stream. */
+function judge(answer: Answer, { model, isStream = false }: Question): boolean {
+  const isUnwell = (it: Hurt): boolean =>
+    it.atMs <= answer.endedMs && answer.startedMs <= it.healedMs;
+  const wasHurt = hurts.some((it) => it.model === model && isUnwell(it));
   if (answer.status === 200 && answer.isWhole) {
     answered += 1;
+    if (!wasHurt && hurts.some(isUnwell)) untouched += 1;
+    heal(model, answer);
     return true;
   }
+  const reason = reasonOf(answer, isStream);
+  if (reason === undefined) {
+    failures.push(`no reason given: ${answer.status} ${answer.text.slice(-200)}`);
+  } else if (!wasHurt) {
+    failures.push(`\`${model}\` was left alone, and yet: ${reason}`);
+  } else {
+    const common = reason.replaceAll(/load\/m\d/g, "MODEL").replaceAll(/\d+ (?=second)/g, "N ");
+    reasons.set(common, (reasons.get(common) ?? 0) + 1);
+  }
+  return false;
+}
+
+/** The model answers again, by another engine. */
+function heal(model: string, { startedMs, endedMs }: Answer): void {
+  for (const it of hurts) {
+    const isOver = it.model === model && it.healedMs === Infinity && !isRunning(it.pid);
+    if (isOver && startedMs > it.atMs) it.healedMs = endedMs;
+  }
+}
+
+function reasonOf(answer: Answer, isStream: boolean): string | undefined {
   const json =
     isStream && answer.status === 200
       ? /data: (\{"error".*\})\n\n$/.exec(answer.text)?.[1]
       : answer.text;
   try {
-    const { error } = JSON.parse(json ?? "") as { error: { message: string } };
-    if (typeof error.message === "string" && error.message !== "") {
-      const reason = error.message.replaceAll(/load\/m\d/g, "MODEL");
-      reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
-      return false;
-    }
+    const { error } = JSON.parse(json ?? "") as { error: { message?: unknown } };
+    return typeof error.message === "string" && error.message !== "" ? error.message : undefined;
   } catch {
-    // Not JSON: reported below.
+    return undefined;
   }
-  failures.push(`no reason given: ${answer.status} ${answer.text.slice(-200)}`);
-  return false;
 }

@@ -15,6 +15,8 @@ export interface Question {
   readonly contextSize?: number;
   readonly tokens?: number;
   readonly isStream?: boolean;
+  /** A field that means nothing, of so many bytes. */
+  readonly padding?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -23,7 +25,7 @@ const LOCAL: object = { proxy: false, timeout: false };
 
 /** Never throws: a connection that breaks is an answer with status 0. */
 export async function ask(url: string, question: Question): Promise<Answer> {
-  const { model, contextSize, tokens = 8, isStream = false, signal } = question;
+  const { model, contextSize, tokens = 8, isStream = false, padding = 0, signal } = question;
   const startedMs = performance.now();
   let firstByteMs = startedMs;
   const body = JSON.stringify({
@@ -33,6 +35,7 @@ export async function ask(url: string, question: Question): Promise<Answer> {
     stream: isStream,
     ignore_eos: true,
     ...(contextSize === undefined ? {} : { context_size: contextSize }),
+    ...(padding === 0 ? {} : { metadata: { padding: "x".repeat(padding) } }),
   });
   try {
     const response = await fetch(`${url}/v1/chat/completions`, {

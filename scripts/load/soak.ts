@@ -54,14 +54,10 @@ const sampler = setInterval(() => {
 
 const random = seeded(7);
 const questions = Array.from({ length: requests }, () => ({
-  // The pinned one is asked with the context it was pinned with.
   model: home.models[Math.floor(random() * home.models.length)] ?? "",
   contextSize: CONTEXTS[Math.floor(random() * CONTEXTS.length)] ?? 512,
   isStream: random() < 0.5,
-})).map((question) => {
-  if (question.model !== pinned) return question;
-  return { model: question.model, isStream: question.isStream };
-});
+}));
 const answers: Answer[] = [];
 const startedMs = performance.now();
 await eachAtOnce(questions, CLIENTS, async (question) => {

@@ -11,8 +11,10 @@ export interface WorkerStatus {
   readonly mode: string;
   readonly state: "starting" | "ready" | "draining";
   readonly loading: boolean;
+  /** Whether it serves a request now. */
+  readonly in_use: boolean;
   /** Requests in flight; more than `slots` wait in the engine. */
-  readonly in_use: number;
+  readonly requests: number;
   /** Requests it serves at once; null if nobody knows. */
   readonly slots: number | null;
   /** Tokens that one request may use; null if nobody knows. */
@@ -33,6 +35,8 @@ export interface WorkerStatus {
   readonly mismatches: readonly SettingMismatch[];
   /** RFC 3339, or null while it was never used. */
   readonly last_used: string | null;
+  /** How long it stays once idle, as Docker Model Runner says it: `5m0s`, `-1` for ever. */
+  readonly keep_alive: string;
   /** Milliseconds until it is unloaded once idle; -1 never. */
   readonly keep_alive_ms: number;
   /** RFC 3339 of the planned unload, or null while in use or pinned. */
@@ -136,6 +140,8 @@ export interface RunnerInfo {
   /** Why there is no endpoint. */
   readonly endpoint_problem: string | null;
   readonly socket: string | null;
+  /** File of the certificate authority that clients of an https endpoint have to trust; null: none of Tug's. */
+  readonly authority?: string | null;
   readonly started_at: string;
   /** Leaves when idle this long; null for a runner that a person started. */
   readonly idle_exit_ms: number | null;

@@ -89,6 +89,14 @@ export interface TagResult {
   readonly target: string;
 }
 
+/** `POST /models/{name}/repackage`, Docker Model Runner's way to a variant with another context. */
+export interface RepackageResult {
+  readonly message: string;
+  readonly source: string;
+  /** Canonical reference. */
+  readonly target: string;
+}
+
 export interface PruneResult {
   /** Untagged models removed (`all` only). */
   readonly models: readonly string[];

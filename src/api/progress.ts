@@ -1,6 +1,8 @@
 /**
  * Long operations answer with NDJSON (`application/x-ndjson`), one `ProgressEvent<Result>` a line: any number of
  * `progress` and `warning`, then exactly one `success` or `error`. The status is 200 even if the last line is an error.
+ * The routes that Docker Model Runner has as well do so only for who sends that type in `Accept`; others get its members
+ * besides, and a status of its own for what fails before the first line.
  */
 import type { ErrorObject } from "../errors.ts";
 

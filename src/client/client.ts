@@ -54,7 +54,7 @@ import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import { looksLikeId, parseReference } from "../oci/reference.ts";
 import { toError } from "./response-error.ts";
-import { chatEvents, followProgress } from "./stream.ts";
+import { chatEvents, FOLLOWED, followProgress } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 
 export interface CallOptions {
@@ -165,8 +165,8 @@ export class Client {
     archive: ReadableStream<Uint8Array>,
     options: ProgressOptions,
   ): Promise<readonly Model[]> {
-    const { signal } = options;
-    const response = await this.#send("POST", "/models/load", { signal, archive });
+    const call = { signal: options.signal, archive, headers: FOLLOWED };
+    const response = await this.#send("POST", "/models/load", call);
     return followProgress(response, options.onProgress);
   }
 
@@ -242,11 +242,12 @@ export class Client {
   }
 
   /** @param options.model of one model; else of all */
-  listSettings(
+  async listSettings(
     options: CallOptions & { model?: string | undefined },
   ): Promise<StoredSettingsRow[]> {
     const query = options.model === undefined ? "" : `?${toQuery({ model: options.model })}`;
-    return this.#get(`/engines/_configure${query}`, options);
+    const rows = await this.#get<StoredSettingsRow[]>(`/engines/_configure${query}`, options);
+    return rows.map((row) => ({ ...row, mode: row.mode ?? null }));
   }
 
   /** @param options.model undefined: of all models */
@@ -324,7 +325,8 @@ export class Client {
   }
 
   async #follow<T>(path: string, body: unknown, options: ProgressOptions): Promise<T> {
-    const response = await this.#send("POST", path, { signal: options.signal, body });
+    const call = { signal: options.signal, body, headers: FOLLOWED };
+    const response = await this.#send("POST", path, call);
     return followProgress(response, options.onProgress);
   }
 
@@ -352,7 +354,7 @@ interface SendOptions extends CallOptions {
 function toRequestInit(method: string, options: SendOptions): RequestInit {
   const { signal, body, archive, headers: given = {} } = options;
   if (archive !== undefined) {
-    const headers = { "content-type": "application/x-tar" };
+    const headers = { ...given, "content-type": "application/x-tar" };
     // A stream as a body is only sent, never answered meanwhile (https://fetch.spec.whatwg.org, `duplex`).
     return { method, signal, body: archive, headers, duplex: "half" };
   }

@@ -41,7 +41,9 @@ export async function connect(need: Need, options: ConnectOptions): Promise<Clie
     return openInProcess(options);
   }
   if (config.host.value !== "")
-    return new Client(remoteTransport(config.host.value, config.apiKey.value));
+    return new Client(
+      remoteTransport(config.host.value, config.apiKey.value, () => readTrusted(options)),
+    );
   if (need === "transfer") return openInProcess(options);
   const found = await pingRunner(options);
   const isUsable = found !== undefined && found.stopping !== true && !isOlder(found.version);
@@ -83,6 +85,16 @@ export async function pingRunner({
 }
 
 // --- internal ---
+
+/** What the user named, for everything or for this, and the authority of this machine's own runner. */
+async function readTrusted({ config, paths }: ConnectOptions): Promise<string | undefined> {
+  const own = join(paths.tls, "ca.crt");
+  const named = [config.caBundle.value, config.tlsCa.value].filter((path) => path !== "");
+  const files = existsSync(own) ? [...named, own] : named;
+  if (files.length === 0) return undefined;
+  const { readAuthorities } = await import("../http/certificates.ts");
+  return (await Promise.all(files.map((path) => readAuthorities(path)))).join("\n");
+}
 
 /** What the environment says is for all commands; a flag is for this one, and would be ignored. */
 function refuseHost({ host }: Config): void {

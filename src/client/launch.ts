@@ -16,7 +16,15 @@ const REPLACE_TIMEOUT_MS = 120_000;
 /** How often to look whether the old runner has gone. */
 const POLL_MS = 50;
 /** Variables whose relative paths mean something in the user's directory only. */
-const RELATIVE_PATHS = ["TUG_HOME", "TUG_LLAMA_SERVER", "LLAMA_SERVER_PATH"] as const;
+const RELATIVE_PATHS = [
+  "TUG_HOME",
+  "TUG_LLAMA_SERVER",
+  "LLAMA_SERVER_PATH",
+  "TUG_TLS_CERT",
+  "TUG_TLS_KEY",
+  "MODEL_RUNNER_TLS_CERT",
+  "MODEL_RUNNER_TLS_KEY",
+] as const;
 
 /**
  * Starts the runner and waits until it answers. Any number of processes may do so at once: the lock lets one win, and

@@ -1,10 +1,14 @@
 /** Streams of the API as async iterables: NDJSON progress and Server-Sent Events of a chat answer. */
 import type { ChatEvent, Timings, Usage } from "../api/chat.ts";
+import { PROGRESS_TYPE } from "../api/headers.ts";
 import type { ProgressEvent, ProgressListener } from "../api/progress.ts";
 import { AppError, fromErrorObject } from "../errors.ts";
 
 /** A line of progress is short; what exceeds this is not ours. Characters. */
 const MAX_LINE_LENGTH = 1024 * 1024;
+
+/** Of a request whose answer is followed. */
+export const FOLLOWED = { accept: PROGRESS_TYPE } as const;
 
 /**
  * Follows a long operation to its end.

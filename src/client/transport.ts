@@ -9,17 +9,33 @@ export interface Transport {
   fetch(path: string, init?: RequestInit): Promise<Response>;
 }
 
-/** Over TCP to a runner elsewhere, or here if the address is loopback. Proxies never see loopback requests. */
-export function remoteTransport(baseUrl: string, apiKey = ""): Transport {
+/** Whom an `https` runner is believed. @returns PEM text of certificate authorities; undefined: the system's */
+export type Authorities = () => Promise<string | undefined>;
+
+/**
+ * Over TCP to a runner elsewhere, or here if the address is loopback. Proxies never see loopback requests. Certificates
+ * are always checked.
+ *
+ * @param authorities asked at the first request, and only for `https`
+ */
+export function remoteTransport(
+  baseUrl: string,
+  apiKey = "",
+  authorities?: Authorities,
+): Transport {
   const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(baseUrl).hostname);
   const direct = isLoopback ? { proxy: false as never } : {};
+  const isSecure = baseUrl.startsWith("https:");
+  let trusted: Promise<object> | undefined;
   return {
     kind: "remote",
     target: baseUrl,
-    fetch: (path, init) => {
+    fetch: async (path, init) => {
+      if (isSecure) trusted ??= trustOptions(authorities);
+      const trust = await trusted;
       const headers = new Headers(init?.headers);
       if (apiKey !== "") headers.set("authorization", `Bearer ${apiKey}`);
-      const request = { ...init, headers, ...direct, ...PATIENT };
+      const request = { ...init, headers, ...direct, ...trust, ...PATIENT };
       return send({ target: baseUrl, hint: isLoopback ? LOCAL_HINT : REMOTE_HINT }, () =>
         fetch(`${baseUrl}${path}`, request),
       );
@@ -57,7 +73,24 @@ const PATIENT = { timeout: false, keepalive: false } as RequestInit;
 
 const LOCAL_HINT =
   "`tug status` says whether a runner runs on this machine; `tug start-runner` starts it.";
-const REMOTE_HINT = "Check the address (`--host`, TUG_HOST), and that a runner listens there.";
+const REMOTE_HINT =
+  "Check the address (`--host`, TUG_HOST; `https://` where it speaks TLS), and that a runner listens there.";
+const TRUST_HINT =
+  "Copy the certificate authority of that runner (`tug status` names the file there), and give it with `--ca-bundle FILE` or TUG_TLS_CA.";
+
+const TLS_HINT = "If the runner speaks TLS, write its address with `https://`.";
+
+async function trustOptions(authorities: Authorities | undefined): Promise<object> {
+  const ca = await authorities?.();
+  return ca === undefined ? {} : { tls: { ca } };
+}
+
+/** Where the reason says more than that nobody answers. */
+function hintFor(reason: string, target: string): string | undefined {
+  if (/CERT|^UNABLE_TO_|^HOSTNAME_MISMATCH/.test(reason)) return TRUST_HINT;
+  if (reason === "ECONNRESET" && target.startsWith("http:")) return TLS_HINT;
+  return undefined;
+}
 
 async function send(
   { target, hint }: { readonly target: string; readonly hint: string },
@@ -70,7 +103,7 @@ async function send(
     // Bun adds advice of its own ("Was there a typo in the url or port?").
     const reason = errnoOf(cause) ?? (cause as Error).message;
     throw new AppError("runner_unreachable", `cannot reach the runner at ${target}: ${reason}`, {
-      hint,
+      hint: hintFor(reason, target) ?? hint,
       cause,
     });
   }

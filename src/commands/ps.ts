@@ -49,7 +49,7 @@ export function toRow(worker: WorkerStatus, nowMs: number): string[] {
     devices?.join(", ") || "-",
     memory(worker),
     context === null || context === undefined ? "-" : String(context),
-    slots === null || slots === undefined ? String(worker.in_use) : `${worker.in_use}/${slots}`,
+    slots === null || slots === undefined ? String(worker.requests) : `${worker.requests}/${slots}`,
     state(worker),
     until(worker, nowMs),
   ];

@@ -2,6 +2,7 @@ import { isAbsolute, resolve } from "node:path";
 import { Client } from "../client/client.ts";
 import { inProcessTransport } from "../client/transport.ts";
 import type { Runner } from "../daemon.ts";
+import { print } from "../terminal/output.ts";
 import { createProgress, type ProgressUpdate } from "../terminal/progress.ts";
 import { runnerSocket } from "../client/connect.ts";
 import { logFile } from "../client/launch.ts";
@@ -9,6 +10,7 @@ import { ensureRuntimeSettings } from "../client/own-command.ts";
 import { type Config, parsePort, withFlag } from "../config.ts";
 import { AppError, toAppError } from "../errors.ts";
 import { configureLog, log } from "../log.ts";
+import { announce } from "./announce.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { toModelName } from "./run.ts";
 
@@ -18,6 +20,16 @@ export const command = defineCommand({
       type: "string",
       valueHint: "ADDRESS",
       description: "Address to listen on (127.0.0.1 unless given)",
+    },
+    lan: {
+      type: "boolean",
+      description: "Listen on the local network, and make an API key for it if there is none",
+    },
+    "api-key": {
+      type: "string",
+      valueHint: "KEY",
+      description:
+        "Demand this key over TCP (TUG_API_KEY does the same, and other users cannot see it)",
     },
     port: {
       type: "string",
@@ -55,6 +67,16 @@ export const command = defineCommand({
       options: ["auto", "off", "require"],
       description: "How engines are confined",
     },
+    tls: {
+      type: "boolean",
+      description: "Speak TLS on the port, with a certificate that is made here",
+    },
+    "tls-cert": {
+      type: "string",
+      valueHint: "FILE",
+      description: "Speak TLS with this certificate and its chain (PEM)",
+    },
+    "tls-key": { type: "string", valueHint: "FILE", description: "Its key (PEM)" },
     "log-format": {
       type: "string",
       valueHint: "FORMAT",
@@ -66,7 +88,7 @@ export const command = defineCommand({
     "Runs until Ctrl-C or SIGTERM, and then stops its engines. Log lines go to stderr; with --log-format json nothing else does.",
   async run({ args, config: given, paths, signal }) {
     ensureRuntimeSettings();
-    const config = withFlags(given, args);
+    const config = withFlags(given, { ...args, tls: args.tls === true ? "true" : undefined });
     const format = config.logFormat.value;
     configureLog({ level: config.logLevel.value, timestamps: !process.stderr.isTTY, format });
     if (format === "text") return serve({ args, config, paths, signal });
@@ -100,8 +122,13 @@ export const backgroundCommand: Command = {
 
 // --- internal ---
 
+/** All IPv4 addresses. Those of IPv6 are often reached from the whole internet, which `--lan` does not mean. */
+const LAN_HOSTNAME = "0.0.0.0";
+
 interface ServeContext extends Omit<Parameters<Command["run"]>[0], "args"> {
-  readonly args: Readonly<Record<"host" | "port" | "socket" | "model", string | undefined>>;
+  readonly args: Readonly<Record<"host" | "port" | "socket" | "model", string | undefined>> & {
+    readonly lan: boolean | undefined;
+  };
 }
 
 async function serve({ args, config, paths, signal }: ServeContext): Promise<void> {
@@ -109,7 +136,8 @@ async function serve({ args, config, paths, signal }: ServeContext): Promise<voi
   const runner = await startRunner({
     config,
     paths,
-    hostname: parseHostname(args.host, config.apiKey.value !== ""),
+    hostname: toHostname(args),
+    makesKey: args.lan === true,
     port: args.port === undefined ? config.port.value : parsePort(args.port),
     socket: args.socket === undefined ? runnerSocket(config, paths) : resolve(args.socket),
     idleExitMs: null,
@@ -122,22 +150,40 @@ async function serve({ args, config, paths, signal }: ServeContext): Promise<voi
   }
   // The log has it already; its reader wants nothing else.
   const isLog = config.logFormat.value === "json";
-  const { endpoint, endpoint_problem: problem, socket } = await runner.info();
-  if (isLog && problem !== null) log.warn(`runner: port not listened on reason=${problem}`);
-  if (!isLog) {
-    const port = endpoint ?? `no port (${problem ?? "unknown reason"})`;
-    process.stderr.write(`Listening on ${port} and ${socket ?? "no socket"}\n`);
-  }
+  const info = await runner.info();
+  announce(info, { isLog });
+  if (args.lan === true) await announceOnLan(runner, { endpoint: info.endpoint, config, signal });
   if (args.model !== undefined) await preload(runner, args.model, { isLog, signal });
   await runner.closed;
 }
 
+/** Without a port there is nothing that others could reach. */
+async function announceOnLan(
+  runner: Runner,
+  options: {
+    readonly endpoint: string | null;
+    readonly config: Config;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  const { endpoint, config, signal } = options;
+  if (endpoint === null) return;
+  const { shareOnLan } = await import("./lan.ts");
+  const client = new Client(inProcessTransport(runner.app));
+  const ownKey = config.apiKey.value === "" ? null : config.apiKey.source;
+  await print(await shareOnLan(client, { endpoint, ownKey, signal }));
+}
+
 /** Flags that stand for a setting, and the setting. */
 const SETTING_FLAGS = {
+  "api-key": "apiKey",
   "memory-budget": "memoryBudget",
   "keep-alive": "keepAliveMs",
   "max-workers": "maxWorkers",
   sandbox: "sandbox",
+  tls: "tls",
+  "tls-cert": "tlsCert",
+  "tls-key": "tlsKey",
   "log-format": "logFormat",
 } as const satisfies Readonly<Record<string, keyof Config>>;
 
@@ -187,12 +233,11 @@ function logWarning(event: ProgressUpdate): void {
   if (event.type === "warning") log.warn(`runner: warned while loading reason=${event.message}`);
 }
 
-/** Beyond loopback anyone who reaches the port could use, remove and read everything: a key is the least. */
-function parseHostname(host: string | undefined, hasKey: boolean): string {
-  const hostname = host ?? "127.0.0.1";
-  const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(hostname);
-  if (isLoopback || hasKey) return hostname;
-  throw new AppError("forbidden", `cannot listen on \`${hostname}\` without an API key`, {
-    hint: "Set TUG_API_KEY to a long random word; callers send it as `Authorization: Bearer KEY`.",
+/** Beyond loopback the runner wants a key, and says so. @throws usage */
+function toHostname({ host, lan }: ServeContext["args"]): string {
+  if (lan !== true) return host ?? "127.0.0.1";
+  if (host === undefined) return LAN_HOSTNAME;
+  throw new AppError("usage", "`--lan` and `--host` exclude each other", {
+    hint: "`--lan` listens on all IPv4 addresses; leave it out for one of them.",
   });
 }

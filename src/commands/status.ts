@@ -46,6 +46,7 @@ function toStatus(
     endpoint,
     endpoint_problem,
     socket,
+    authority: info?.authority ?? null,
     version,
     pid,
     started_at,
@@ -73,7 +74,11 @@ async function renderStatus(
   if (info === undefined)
     return `The runner is not running. It starts by itself with \`tug run\`.\n\n${table}`;
   const endpoint = info.endpoint ?? `none: ${info.endpoint_problem ?? "not listening on TCP"}`;
-  return `The runner is running (version ${info.version}, pid ${info.pid}).\nEndpoint: ${endpoint}\nSocket:   ${info.socket ?? "none"}\n${renderSandbox(info)}\n${table}`;
+  return `The runner is running (version ${info.version}, pid ${info.pid}).\nEndpoint: ${endpoint}\n${renderAuthority(info)}Socket:   ${info.socket ?? "none"}\n${renderSandbox(info)}\n${table}`;
+}
+
+function renderAuthority({ authority }: RunnerInfo): string {
+  return authority === undefined || authority === null ? "" : `Trust:    ${authority}\n`;
 }
 
 function renderSandbox({ sandbox }: RunnerInfo): string {

@@ -7,6 +7,9 @@
 import type { ModelSettings } from "../api/settings.ts";
 import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
 
+/** An engine gets so many requests at a time for each of its slots: one that is served, one that follows at once. */
+export const REQUESTS_A_SLOT = 2;
+
 export type { Bundle, ModelFormat, RunnableModel };
 
 /** What a worker was started to do; it is part of the worker's identity. */

@@ -3,6 +3,8 @@ import type { AppError } from "../errors.ts";
 import type { EngineReport } from "./backend.ts";
 import type { WorkerPlan } from "./planner.ts";
 import type { SilenceWatch } from "./silence.ts";
+import type { Turns } from "./turns.ts";
+import { cancelledError } from "./worker-errors.ts";
 
 /** While it is held the worker is not unloaded. Release it when the answer has ended, however it ended. */
 export interface Lease extends Disposable {
@@ -28,9 +30,22 @@ export interface Lease extends Disposable {
    * after its health either is ended, and `failure` says so. It ends with the lease at the latest.
    */
   watch(): SilenceWatch;
+  /** The engine has said itself that it is at an end: it is ended, `failure` says why, and others get another one. */
+  giveUp(reason: AppError): void;
+}
+
+/** One that its engine may not have room for yet. */
+export interface GrantedLease extends Lease {
+  /**
+   * Resolves when the engine has room for its request. Called once.
+   *
+   * @throws queue_full; rejects with the signal's reason
+   */
+  turn(signal: AbortSignal): Promise<void>;
 }
 
 export interface LeaseFacts {
+  readonly turns: Pick<Turns, "take" | "give">;
   readonly socket: string;
   readonly plan: WorkerPlan;
   readonly modelName: string;
@@ -39,11 +54,13 @@ export interface LeaseFacts {
   isAlive(): boolean;
   failure(): Promise<AppError | undefined>;
   watch(): SilenceWatch;
+  giveUp(reason: AppError): void;
 }
 
 /** @param release called once, however often the lease is disposed */
-export function createLease(facts: LeaseFacts, release: () => void): Lease {
+export function createLease(facts: LeaseFacts, release: () => void): GrantedLease {
   let isHeld = true;
+  let hasTurn = false;
   let watching: SilenceWatch | undefined;
   const { plan } = facts;
   return {
@@ -57,7 +74,12 @@ export function createLease(facts: LeaseFacts, release: () => void): Lease {
     get isAlive() {
       return facts.isAlive();
     },
+    async turn(signal) {
+      await facts.turns.take(signal);
+      hasTurn = true;
+    },
     failure: () => facts.failure(),
+    giveUp: (reason) => facts.giveUp(reason),
     watch() {
       watching?.[Symbol.dispose]();
       watching = facts.watch();
@@ -67,7 +89,26 @@ export function createLease(facts: LeaseFacts, release: () => void): Lease {
       if (!isHeld) return;
       isHeld = false;
       watching?.[Symbol.dispose]();
+      if (hasTurn) facts.turns.give();
       release();
     },
   };
+}
+
+/**
+ * The lease when its turn has come; until then it counts, so that the worker stays.
+ *
+ * @throws cancelled, queue_full; the lease is then released
+ */
+export async function inTurn(
+  lease: GrantedLease,
+  { plan, signal }: { readonly plan: WorkerPlan; readonly signal: AbortSignal },
+): Promise<Lease> {
+  try {
+    await lease.turn(signal);
+    return lease;
+  } catch (thrown) {
+    lease[Symbol.dispose]();
+    throw signal.aborted ? cancelledError(plan, signal) : thrown;
+  }
 }

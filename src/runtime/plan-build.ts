@@ -189,6 +189,7 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
     defaults: requestDefaults(effective, model.defaults),
     explained: explain(parts, { context, keepAlive }),
     isUsual: resolved.isUsual,
+    takesLargerContext: resolved.takesLargerContext,
     ...(advice === undefined ? {} : { advice }),
   };
   const facets = { plan, backend, engine, shape, parts: byPurpose, estimate, growing, measured };

@@ -55,6 +55,8 @@ export interface ResolvedSettings {
   readonly memory: FlagMemory;
   /** The request changes nothing about the process. */
   readonly isUsual: boolean;
+  /** Neither what is stored nor what is configured says what the context is to be. */
+  readonly takesLargerContext: boolean;
   /** For models for which nothing else says it: at most the model's own. Undefined: the largest that fits. */
   readonly usualContext: { readonly tokens: number; readonly source: string } | undefined;
 }
@@ -70,6 +72,11 @@ export function resolveSettings(sources: SettingSources, backend: Backend): Reso
   ];
   const effective = mergeLayers(layers);
   checkCacheTypes(effective, backend);
+  const said = effective.context_size;
+  const usualContext =
+    config.contextSize.value > 0
+      ? { tokens: config.contextSize.value, source: config.contextSize.source }
+      : undefined;
   const flags = effective.runtime_flags?.value ?? [];
   const read = readFlags(backend, flags, true);
   return {
@@ -79,10 +86,8 @@ export function resolveSettings(sources: SettingSources, backend: Backend): Reso
     stretchesContext: read?.stretchesContext ?? false,
     memory: read?.memory ?? {},
     isUsual: isSameProcess(effective, mergeLayers(layers.slice(1))),
-    usualContext:
-      config.contextSize.value > 0
-        ? { tokens: config.contextSize.value, source: config.contextSize.source }
-        : undefined,
+    takesLargerContext: said === undefined ? usualContext === undefined : said.source === REQUEST,
+    usualContext,
   };
 }
 

@@ -40,12 +40,16 @@ export interface WorkerPlan {
   readonly keepAliveMs: number;
   readonly pinned: boolean;
   readonly defaults: RequestDefaults;
+  /** What the engine calls the model, where it answers to no other name. */
+  readonly servedModel?: string | undefined;
   readonly explained: readonly ExplainedSetting[];
   /**
    * The request itself changes nothing about the process: so the model runs for everybody. Once what is stored or
    * configured has changed, the worker of an older such plan is of no use to anybody.
    */
   readonly isUsual?: boolean | undefined;
+  /** The context is what the request needs, or what nobody has said anything about: a larger one does as well. */
+  readonly takesLargerContext?: boolean | undefined;
   /** What would fit, if this does not: a clause for the refusal, such as "a context of 8192 tokens would fit". */
   readonly advice?: string | undefined;
 }

@@ -10,15 +10,19 @@ import type { Clock } from "./clock.ts";
 import { probeEngine } from "./engine-ask.ts";
 import type { LoadReason, RuntimeEvents, WorkerFacts } from "./events.ts";
 import type { MeasuredWorker, MemoryRecord } from "./memory-record.ts";
+import { DEFAULT_PARALLEL } from "./plan-worker.ts";
 import type { WorkerPlan } from "./planner.ts";
 import { spawnEngine } from "./process.ts";
 import { loadedBytes } from "./snapshot.ts";
 import type { SupervisorDeps, SupervisorLimits } from "./supervisor-deps.ts";
 import { socketGoneError, unresponsiveError } from "./worker-errors.ts";
+import { Turns } from "./turns.ts";
 import { type ProgressEvent, type Readied, type WarningEvent, Worker } from "./worker.ts";
 
-/** Reading a model from a slow disk may be silent for minutes. */
-const STALL_MS = 5 * 60_000;
+/** Reading a model from a slow disk may be silent for minutes: so many times what one that serves may be. */
+const STALL_FACTOR = 5;
+/** Without a byte for this long an engine that owes an answer is asked after its health. */
+export const SILENCE_MS = 60_000;
 const STOP_GRACE_MS = 10_000;
 /** A dead graphics driver takes seconds to say so; an engine that is only busy answers within milliseconds. */
 const HEALTH_MS = 10_000;
@@ -37,6 +41,8 @@ export class Entry implements MeasuredWorker {
   /** Its log file is `worker-<slot>.log`: numbers are used again, so the files stay few. */
   readonly slot: number;
   readonly worker: Worker;
+  /** Of its engine's slots. */
+  readonly turns: Turns;
   /** Resolves when it has gone and the scheduler knows. */
   gone: Promise<void> = Promise.resolve();
   isReady = false;
@@ -66,6 +72,7 @@ export class Entry implements MeasuredWorker {
     this.slot = facts.slot;
     this.logFile = facts.logFile;
     this.worker = facts.worker;
+    this.turns = new Turns(facts.plan.settings.parallel ?? DEFAULT_PARALLEL);
   }
 
   get pid(): number | null {
@@ -154,7 +161,9 @@ export class Roster {
     const slot = this.#freeSlot();
     const logFile = join(deps.logDirectory, `worker-${slot}.log`);
     const { installer, pidStore, cores, sandbox, spawn = spawnEngine } = deps;
-    const { stallMs = STALL_MS, stopGraceMs: graceMs = STOP_GRACE_MS } = this.#limits;
+    const { silenceMs = SILENCE_MS } = this.#limits;
+    const { stallMs = STALL_FACTOR * silenceMs, stopGraceMs: graceMs = STOP_GRACE_MS } =
+      this.#limits;
     const worker = new Worker(
       { backend, plan, socket, logFile },
       { installer, pidStore, spawn, cores, sandbox, stallMs, graceMs },
@@ -224,6 +233,7 @@ export class Roster {
     if (wasStopped) log.info(`runtime: worker stopped ${name}`);
     else log.warn(`runtime: worker failed ${name} reason=${error.message}`);
     this.#entries.delete(entry.id);
+    entry.turns.end();
     const reason = wasStopped ? {} : { code: error.code, message: error.message };
     events.emit({ kind: "exited", atMs: clock.now(), worker: entry.facts, ...reason });
     on.onExited(entry, error);

@@ -67,6 +67,12 @@ export class Scheduler {
     return [...this.#workers.values()];
   }
 
+  /** It has not been told to leave. */
+  isStaying(workerId: number): boolean {
+    const worker = this.#workers.get(workerId);
+    return worker?.kind === "ready" || (worker?.kind === "starting" && !worker.leaving);
+  }
+
   get waiting(): readonly Ticket[] {
     return this.#queue;
   }

@@ -2,19 +2,19 @@
  * The shell around the scheduler: owns workers, waiting callers and the one timer, performs the scheduler's effects
  * and feeds it events. It decides nothing itself.
  */
-import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import { BudgetSource } from "./budget-source.ts";
 import { Alarm, type Clock, systemClock } from "./clock.ts";
 import { type Demand, sumDemands } from "./demand.ts";
 import { Departures } from "./departures.ts";
 import { RuntimeEvents } from "./events.ts";
-import { createLease, type Lease } from "./lease.ts";
+import { onLargerContext } from "./larger-context.ts";
+import { createLease, type GrantedLease, inTurn, type Lease } from "./lease.ts";
 import { reapLeftovers } from "./leftovers.ts";
 import { MemoryRecord } from "./memory-record.ts";
 import type { WorkerPlan } from "./planner.ts";
 import { settlesWithin } from "./process.ts";
-import { type Entry, Roster } from "./roster.ts";
+import { type Entry, Roster, SILENCE_MS } from "./roster.ts";
 import type { StopReason } from "./scheduler-worker.ts";
 import { Scheduler, type Ticket } from "./scheduler.ts";
 import { watchSilence } from "./silence.ts";
@@ -27,7 +27,7 @@ import type {
 } from "./supervisor-deps.ts";
 import { unlessAborted } from "./unless-aborted.ts";
 import { type Waiter, Waiters, tellWaiter } from "./waiters.ts";
-import { unresponsiveError } from "./worker-errors.ts";
+import { cancelledError, unresponsiveError } from "./worker-errors.ts";
 import { type Line, waitingForRoom } from "./waiting-for-room.ts";
 import { planKey } from "./worker-key.ts";
 
@@ -35,8 +35,6 @@ export type * from "./supervisor-deps.ts";
 
 /** For requests in flight when the runner is told to leave. */
 const CLOSE_GRACE_MS = 10_000;
-/** Without a byte for this long an engine that owes an answer is asked after its health. */
-const SILENCE_MS = 60_000;
 /** Memory is measured after requests, but not more often. */
 const SAMPLE_MS = 1000;
 
@@ -130,14 +128,15 @@ export class Supervisor {
     this.#arriving += 1;
     this.#noteIdle();
     try {
-      const key = planKey(request.plan);
+      const plan = onLargerContext(request.plan, this.#staying);
+      const key = planKey(plan);
       const preparation = this.#prepare(key);
       if (preparation !== undefined) {
         // Its own reason says less than ours.
         await unlessAborted(preparation, request.signal).catch(() => undefined);
         this.#assertWelcome(request);
       }
-      return await this.#enqueue(request, key);
+      return await inTurn(await this.#enqueue({ ...request, plan }, key), request);
     } finally {
       this.#arriving -= 1;
       this.#noteIdle();
@@ -206,8 +205,12 @@ export class Supervisor {
 
   // --- internal ---
 
+  get #staying(): readonly Entry[] {
+    return this.#roster.all.filter(({ id }) => this.#scheduler.isStaying(id));
+  }
+
   #assertWelcome({ plan, signal }: AcquireRequest): void {
-    if (signal.aborted) throw cancelled(plan, signal);
+    if (signal.aborted) throw cancelledError(plan, signal);
     this.#departures.assertWelcome(plan);
     this.#roster.backend(plan.backend);
   }
@@ -236,11 +239,11 @@ export class Supervisor {
 
   #enqueue({ plan, signal, onProgress, reason = "request" }: AcquireRequest, key: string) {
     this.#departures.supersede(plan, key);
-    const { promise, resolve, reject } = Promise.withResolvers<Lease>();
+    const { promise, resolve, reject } = Promise.withResolvers<GrantedLease>();
     const ticketId = this.#nextTicketId++;
     const arrivedMs = this.#clock.now();
     const onAbort = (): void => {
-      this.#waiters.refuse(ticketId, cancelled(plan, signal));
+      this.#waiters.refuse(ticketId, cancelledError(plan, signal));
       this.#scheduler.onCancelled(ticketId, this.#clock.now());
       this.#noteIdle();
     };
@@ -261,8 +264,8 @@ export class Supervisor {
       demand: plan.demand,
       advice: plan.advice,
       keepAliveMs: this.#keepAliveFor(plan, key),
-      // Unpinning is `pin`'s: a plan that was made before must not undo it.
-      pinned: plan.pinned ? true : undefined,
+      // Unpinning is `pin`'s: a plan that was made before must not undo it. What a request wants for itself is not pinned.
+      pinned: plan.pinned && plan.isUsual !== false ? true : undefined,
       arrivedMs,
     };
   }
@@ -338,10 +341,11 @@ export class Supervisor {
   }
 
   /** @param plan of the request, which may name its own defaults */
-  #lease(entry: Entry, plan: WorkerPlan): Lease {
+  #lease(entry: Entry, plan: WorkerPlan): GrantedLease {
     const grantedMs = this.#clock.now();
     return createLease(
       {
+        turns: entry.turns,
         socket: entry.socket,
         plan,
         modelName: entry.plan.model.name,
@@ -350,6 +354,7 @@ export class Supervisor {
         isAlive: () => !entry.worker.hasEnded,
         failure: () => this.#roster.failure(entry),
         watch: () => this.#watch(entry),
+        giveUp: (reason) => entry.worker.kill(reason),
       },
       () => this.#release(entry, grantedMs),
     );
@@ -391,10 +396,4 @@ export class Supervisor {
     this.#wasBusy = busy;
     for (const listener of this.#idleListeners) listener(!busy);
   }
-}
-
-function cancelled({ model }: WorkerPlan, signal: AbortSignal): AppError {
-  return new AppError("cancelled", `cannot run \`${model.name}\`: the request was cancelled`, {
-    cause: signal.reason,
-  });
 }

@@ -3,7 +3,7 @@ import type { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { Clock } from "./clock.ts";
 import type { LoadReason, RuntimeEvents, WorkerFacts } from "./events.ts";
-import type { Lease } from "./lease.ts";
+import type { GrantedLease } from "./lease.ts";
 import type { WorkerPlan } from "./planner.ts";
 import type { ProgressEvent, ProgressListener, WarningEvent } from "./worker.ts";
 
@@ -15,7 +15,7 @@ export interface Waiter {
   readonly onProgress: ProgressListener | undefined;
   /** On the runtime's clock. */
   readonly arrivedMs: number;
-  resolve(lease: Lease): void;
+  resolve(lease: GrantedLease): void;
   reject(error: AppError): void;
 }
 
@@ -40,7 +40,7 @@ export class Waiters {
   }
 
   /** Ends one with a worker, if it still waits. */
-  grant(ticketId: number, worker: WorkerFacts, toLease: (waiter: Waiter) => Lease): void {
+  grant(ticketId: number, worker: WorkerFacts, toLease: (waiter: Waiter) => GrantedLease): void {
     const waiter = this.#take(ticketId);
     if (waiter === undefined) return;
     const atMs = this.#clock.now();

@@ -2,11 +2,19 @@
 import { constants } from "node:os";
 import { AppError } from "../errors.ts";
 import type { Backend, ExitFacts } from "./backend.ts";
+import type { WorkerPlan } from "./planner.ts";
 
 export interface WorkerNames {
   readonly modelName: string;
   readonly backend: Backend;
   readonly logFile: string;
+}
+
+/** The caller has gone. */
+export function cancelledError({ model }: WorkerPlan, signal: AbortSignal): AppError {
+  return new AppError("cancelled", `cannot run \`${model.name}\`: the request was cancelled`, {
+    cause: signal.reason,
+  });
 }
 
 /** @param isReady whether it was serving; else it was loading */

@@ -1,7 +1,8 @@
 /** A bound on the request bodies that are held in memory at once, counted as their bytes come. */
 import { AppError } from "../errors.ts";
+import { DEFAULT_MAX_BODY_BYTES } from "./request-body.ts";
 
-/** Two of the largest bodies; ten thousand ordinary ones. Bytes. */
+/** Four of the largest bodies; ten thousand ordinary ones. Bytes. */
 const MAX_HELD_BYTES = 1024 * 1024 * 1024;
 
 /** One request's share. Disposing it gives the bytes back. */
@@ -10,12 +11,27 @@ export interface Reservation extends Disposable {
   readonly take: (bytes: number) => void;
 }
 
+/** A body from which on its memory is asked back: the collector does not see how much hangs on so few objects. Bytes. */
+const LARGE_BYTES = 32 * 1024 * 1024;
+/** By then whoever held the body has let go of it, and others may have come. */
+const COLLECT_AFTER_MS = 500;
+
+interface Limits {
+  /** Of all together. Bytes. */
+  readonly maxBytes?: number;
+  readonly maxBodyBytes?: number;
+}
+
 export class BodyBudget {
+  /** What one request may bring. Bytes. */
+  readonly maxBodyBytes: number;
   readonly #maxBytes: number;
   #heldBytes = 0;
+  #collecting: NodeJS.Timeout | undefined;
 
-  constructor(maxBytes: number = MAX_HELD_BYTES) {
+  constructor({ maxBytes = MAX_HELD_BYTES, maxBodyBytes = DEFAULT_MAX_BODY_BYTES }: Limits = {}) {
     this.#maxBytes = maxBytes;
+    this.maxBodyBytes = maxBodyBytes;
   }
 
   open(): Reservation {
@@ -29,9 +45,19 @@ export class BodyBudget {
       },
       [Symbol.dispose]: () => {
         this.#heldBytes -= ownBytes;
+        if (ownBytes >= LARGE_BYTES) this.#collectSoon();
         ownBytes = 0;
       },
     };
+  }
+
+  #collectSoon(): void {
+    if (this.#collecting !== undefined) return;
+    this.#collecting = setTimeout(() => {
+      this.#collecting = undefined;
+      // Some 20 ms, once; an idle process would keep the memory for as long as it is idle.
+      Bun.gc(true);
+    }, COLLECT_AFTER_MS).unref();
   }
 }
 

@@ -17,16 +17,22 @@ import type {
   SearchResult,
 } from "../api/models.ts";
 import type { ProgressListener } from "../api/progress.ts";
+import type { ModelProfile } from "../models/capabilities.ts";
 import type { SearchQuery } from "../models/search.ts";
 import type { Mode, RunnableModel } from "../runtime/backend.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Installer } from "../runtime/installer/installer.ts";
 import type { Planner } from "../runtime/planner.ts";
 import type { Supervisor } from "../runtime/supervisor.ts";
+import type { ApiKeys } from "../state/api-keys.ts";
+import type { Responses } from "../state/responses.ts";
 import type { Store } from "../store/store.ts";
+import type { Caller } from "./auth.ts";
+import type { BodyBudget } from "./body-budget.ts";
 import type { LogSource } from "./log-reader.ts";
 import type { InferenceObserver } from "./observer.ts";
 import type { MetricsSource } from "./routes/metrics.ts";
+import type { ModelRoutesDeps } from "./routes/models.ts";
 import type { RequestLog } from "./routes/requests.ts";
 
 /** What the listener knows of a request, beyond the request. */
@@ -43,11 +49,16 @@ export interface AppEnv {
   Variables: {
     /** The client's own, or made here; answered as `x-request-id`. */
     requestId?: string;
+    /** Who has shown a key; absent where none was demanded, and none that counts was sent. */
+    caller?: Caller;
   };
 }
 
 /** The part of the supervisor that requests reach. */
 export type Runtime = Pick<Supervisor, "acquire" | "list" | "unload" | "pin" | "events">;
+
+/** The part of the API keys that requests reach. */
+export type KeyStore = Pick<ApiKeys, "create" | "find" | "list" | "revoke" | "touch">;
 
 /** The part of the installer that requests reach. */
 export type EngineInstaller = Pick<Installer, "list" | "install" | "uninstall">;
@@ -57,6 +68,9 @@ export interface SettingsStore {
   /** @param mode null: for all modes */
   set(modelId: string, mode: Mode | null, patch: { readonly pinned?: boolean | null }): unknown;
 }
+
+/** The part of the kept responses that requests reach. */
+export type ResponseStore = Pick<Responses, "save" | "find" | "chain" | "findItem" | "remove">;
 
 /** The runner itself, as far as requests may see and steer it. */
 export interface RunnerControl {
@@ -92,6 +106,10 @@ export interface AppDeps {
   readonly store: Pick<Store, "usage">;
   /** The routes under `/models`. */
   readonly models: Hono<AppEnv>;
+  /** What those routes work with, for the dialects that do the same in other words. */
+  readonly modelWork?: ModelRoutesDeps;
+  /** What a model of the store can do, by its digest; undefined for a file outside of it. Remembered. */
+  readonly profileOf?: (modelId: string) => Promise<ModelProfile | undefined>;
   /** The routes under `/registries`. */
   readonly registries?: Hono<AppEnv>;
   /** Absent in a process that runs no engines: `ps` is then empty and inference is refused. */
@@ -104,12 +122,16 @@ export interface AppDeps {
   readonly settingsRoutes?: Hono<AppEnv>;
   /** Where settings of models are kept. Called when a request needs it. */
   readonly settings: () => SettingsStore | Promise<SettingsStore>;
+  /** What all routes that hold bodies share, with the limit of one; made by each that needs it unless given. */
+  readonly bodies?: BodyBudget;
   /** They see every inference request. */
   readonly observers?: readonly InferenceObserver[];
   /** Absent where they are turned off. */
   readonly metrics?: MetricsSource;
   /** Requests that were recorded. Called when somebody asks for them: it opens the database. */
   readonly requestLog?: () => RequestLog | Promise<RequestLog>;
+  /** What the Responses API keeps. Called when a request needs it: it opens the database. */
+  readonly responses?: () => ResponseStore | Promise<ResponseStore>;
   /** What the runner and its engines said, also when none runs. */
   readonly logs?: LogSource;
   readonly clock?: Clock;
@@ -123,8 +145,14 @@ export interface AppDeps {
   /** Absent in a process that is not the runner. */
   readonly runner?: RunnerControl;
   readonly version: string;
-  /** What callers over TCP must present; undefined: nothing. */
+  /** TUG_API_KEY: where it is set, callers over TCP must present it, or a key of `keys`. */
   readonly apiKey?: string;
-  /** Browser origins besides loopback's: `scheme://host[:port]`, `scheme://*.host`, `scheme://host:*`, or `*`. */
+  /** Whether they must also without it: others than this machine's users reach the port. */
+  readonly keyRequired?: boolean;
+  /** Keys that `tug key` made. Called when a request needs them: it opens the database. */
+  readonly keys?: () => KeyStore | Promise<KeyStore>;
+  /** Browser origins besides loopback's, as `parseOrigins` of `config-names.ts` returns them. */
   readonly allowedOrigins: readonly string[];
+  /** Names that a Host header may say besides this machine's, as `parseHosts` returns them. */
+  readonly allowedHosts?: readonly string[];
 }

@@ -5,13 +5,19 @@
  */
 import * as v from "valibot";
 import type { ModelSettings, StoredSettingsRow } from "../api/settings.ts";
+import { parseDuration } from "../config.ts";
 import { AppError } from "../errors.ts";
+import { isRecord } from "../oci/descriptor.ts";
+import { toGoDuration } from "./go-duration.ts";
 import { splitShellWords } from "./shell-words.ts";
 
 const OPTIONAL_TEXT = v.nullish(v.string());
 const OPTIONAL_NUMBER = v.nullish(v.number());
 
-/** Members that nobody knows are ignored: its clients send some. */
+/**
+ * Members that nobody knows are ignored, as Docker Model Runner does: newer clients send what an older runner does not
+ * know, and what they mean by it is no part of what is asked here.
+ */
 export const DockerConfigureBody = v.object({
   model: v.pipe(v.string(), v.nonEmpty("must not be empty")),
   mode: OPTIONAL_TEXT,
@@ -29,6 +35,22 @@ export const DockerConfigureBody = v.object({
   llamacpp: v.nullish(v.object({ "reasoning-budget": OPTIONAL_NUMBER })),
   vllm: v.nullish(v.record(v.string(), v.unknown())),
 });
+
+/**
+ * The members as Docker Model Runner spells them. Its decoder takes names in any case; ours also takes `_` for `-`, and a
+ * row of `GET _configure` as it was listed (`Model`, `Mode`, `Config`). Of several spellings of one the last one holds.
+ */
+export function readDockerNames(
+  body: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  const { config, ...rest } = renamed(body);
+  const all = { ...(isRecord(config) ? renamed(config) : {}), ...rest };
+  for (const name of ["speculative", "llamacpp", "vllm"]) {
+    const member = all[name];
+    if (isRecord(member)) all[name] = renamed(member);
+  }
+  return all;
+}
 
 export type DockerConfigure = v.InferOutput<typeof DockerConfigureBody>;
 
@@ -72,6 +94,38 @@ export function toDockerRow(
 
 // --- internal ---
 
+/** By themselves in lower case without `-` and `_`. */
+const NAMES: ReadonlyMap<string, string> = new Map(
+  [
+    "model",
+    "mode",
+    "context-size",
+    "runtime-flags",
+    "raw-runtime-flags",
+    "keep_alive",
+    "speculative",
+    "llamacpp",
+    "vllm",
+    "config",
+    "draft_model",
+    "num_tokens",
+    "min_acceptance_rate",
+    "reasoning-budget",
+    "hf-overrides",
+    "gpu-memory-utilization",
+  ].map((name) => [bare(name), name]),
+);
+
+function renamed(members: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(members).map(([name, value]) => [NAMES.get(bare(name)) ?? name, value]),
+  );
+}
+
+function bare(name: string): string {
+  return name.toLowerCase().replaceAll(/[-_]/g, "");
+}
+
 function fromSpeculative(said: NonNullable<DockerConfigure["speculative"]>) {
   return {
     draft_model: said.draft_model || undefined,
@@ -98,7 +152,7 @@ function toDockerConfig(settings: ModelSettings): Readonly<Record<string, unknow
     "context-size": settings.context_size,
     "runtime-flags": settings.runtime_flags,
     speculative: Object.keys(speculative).length === 0 ? undefined : speculative,
-    keep_alive: settings.keep_alive,
+    keep_alive: settings.keep_alive && toGoDuration(parseDuration(settings.keep_alive)),
     llamacpp: Object.keys(llamacpp).length === 0 ? undefined : llamacpp,
   });
 }

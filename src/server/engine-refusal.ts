@@ -9,6 +9,24 @@ const MAX_BODY_BYTES = 64 * 1024;
 const MAX_LOOKED_AT = 4096;
 const MAX_SHOWN = 200;
 
+/** C++'s exception; what devices' libraries say. */
+const OUT_OF_MEMORY = /\bbad_alloc\b|\bout of memory\b/i;
+
+/**
+ * What llama-server answers with 500 though the request is at fault: exceptions of its parser of requests.
+ *
+ * @see https://github.com/ggml-org/llama.cpp/blob/master/tools/server/server-common.cpp `oaicompat_chat_params_parse`
+ */
+const REQUESTS_FAULT =
+  /^Failed to parse (?:tools|messages)|^Missing |input is not supported|json\.exception|make GET request|^Failed to (?:load|decode|process) (?:image|audio|video|media)|^Invalid /i;
+const NO_MEDIA = /^(image|audio|video) input is not supported/;
+/** Inputs of embeddings must fit into one batch. */
+const TOO_LONG =
+  /\((\d+) tokens\) (?:exceeds the available context size |is too large to process\b[^(]{0,200})\((?:current batch size: )?(\d+)(?: tokens)?\)/;
+const NO_POOLING = /^Pooling type 'none'/;
+/** C++'s, of a vocabulary that is looked into beyond its end. */
+const NO_TOKEN = /_M_range_check/;
+
 export interface Refusal {
   readonly status: number;
   readonly body: object;
@@ -29,7 +47,7 @@ export async function readRefusal(response: Response): Promise<Uint8Array> {
 /**
  * @param status 400 or more
  * @returns the engine's own JSON, or its text as ours
- * @throws context_length_exceeded; worker_failed (it says that it is still loading, which is not the client's to know)
+ * @throws context_length_exceeded; insufficient_memory; worker_failed (it says that it is still loading, which is not the client's to know)
  */
 export function toRefusal(
   { status, bytes }: { readonly status: number; readonly bytes: Uint8Array },
@@ -41,18 +59,44 @@ export function toRefusal(
   const message = typeof said === "string" ? said : undefined;
   const sizes = findSizes(error, message);
   if (sizes !== undefined) throw tooLong(sizes, modelName);
-  if (status === 503 && (message === undefined || /loading/i.test(message))) {
-    throw new AppError(
-      "worker_failed",
-      `cannot answer with \`${modelName}\`: the engine was not ready`,
-      { hint: "Try again in a moment; see `tug logs` if it happens again." },
-    );
+  const known = inability(status, message, modelName) ?? unsuitedModel(message, modelName);
+  if (known !== undefined) throw known;
+  if (body === undefined) {
+    return { status, body: dialect.errorBody(inWords(status, bytes, modelName)) };
   }
-  if (body !== undefined) return { status, body };
-  return { status, body: dialect.errorBody(inWords(status, bytes, modelName)) };
+  return message === undefined ? { status, body } : refusalOf(status, message, { body, dialect });
 }
 
 // --- internal ---
+
+function refusalOf(
+  said: number,
+  message: string,
+  { body, dialect }: { readonly body: object; readonly dialect: Dialect },
+): Refusal {
+  const status = said >= 500 && REQUESTS_FAULT.test(message) ? 400 : said;
+  return { status, body: dialect.refusalBody?.(status, message) ?? body };
+}
+
+/** For models of which nothing was known before they were loaded. */
+function unsuitedModel(message: string | undefined, modelName: string): AppError | undefined {
+  const [reason, param] = findUnsuited(message ?? "") ?? [];
+  if (reason === undefined) return undefined;
+  return new AppError("invalid_request", `cannot answer with \`${modelName}\`: ${reason}`, {
+    hint: "Use another model; `tug list` shows which there are.",
+    details: { param },
+  });
+}
+
+/** @returns the reason, and the field that is wrong */
+function findUnsuited(message: string): readonly [string, string] | undefined {
+  const medium = NO_MEDIA.exec(message)?.[1];
+  if (medium !== undefined) {
+    return [`it takes no ${medium === "image" ? "images" : medium}`, "messages"];
+  }
+  if (NO_POOLING.test(message)) return ["it is for chat, not for embeddings", "model"];
+  return NO_TOKEN.test(message) ? ["it has no such token", "tokens"] : undefined;
+}
 
 function parseObject(bytes: Uint8Array): Record<string, unknown> | undefined {
   try {
@@ -78,9 +122,7 @@ function findSizes(
   error: Readonly<Record<string, unknown>> | undefined,
   message = "",
 ): Sizes | undefined {
-  const found = /\((\d+) tokens\) exceeds the available context size \((\d+) tokens\)/.exec(
-    message,
-  );
+  const found = TOO_LONG.exec(message);
   if (error?.["type"] !== "exceed_context_size_error" && found === null) return undefined;
   return {
     promptTokens: Number(error?.["n_prompt_tokens"] ?? found?.[1]),
@@ -88,15 +130,45 @@ function findSizes(
   };
 }
 
+/**
+ * Agents shorten their conversation and try again if they find the words of Anthropic ("prompt is too long: N tokens >
+ * M maximum") or of OpenAI ("maximum context length is M tokens"): many look at no code.
+ */
 function tooLong({ promptTokens, contextTokens }: Sizes, modelName: string): AppError {
   const isKnown = Number.isSafeInteger(promptTokens) && Number.isSafeInteger(contextTokens);
   const sizes = isKnown
-    ? `the prompt has ${promptTokens} tokens, the context ${contextTokens}`
-    : "the prompt is larger than the context";
+    ? `prompt is too long: ${promptTokens} tokens > ${contextTokens} maximum (maximum context length is ${contextTokens} tokens)`
+    : "prompt is too long: it exceeds the maximum context length";
   return new AppError("context_length_exceeded", `cannot answer with \`${modelName}\`: ${sizes}`, {
     hint: "Give it a larger context (`--ctx-size N`, or `tug configure MODEL --context-size N`), or send less.",
     details: isKnown ? { prompt_tokens: promptTokens, context_tokens: contextTokens } : undefined,
   });
+}
+
+/** What is the engine's own trouble, and may be none of another one's. */
+function inability(
+  status: number,
+  message: string | undefined,
+  modelName: string,
+): AppError | undefined {
+  if (status === 503 && (message === undefined || /loading/i.test(message))) {
+    return new AppError(
+      "worker_failed",
+      `cannot answer with \`${modelName}\`: the engine was not ready`,
+      { hint: "Try again in a moment; see `tug logs` if it happens again." },
+    );
+  }
+  return message === undefined ? undefined : exhaustion(message, modelName);
+}
+
+/** What an engine says that could not allocate: it may live on, and answer nothing any more. */
+export function exhaustion(message: string, modelName: string): AppError | undefined {
+  if (!OUT_OF_MEMORY.test(message)) return undefined;
+  return new AppError(
+    "insufficient_memory",
+    `cannot answer with \`${modelName}\`: the engine ran out of memory`,
+    { hint: "Unload other models (`tug unload`), or give it a smaller context." },
+  );
 }
 
 function inWords(status: number, bytes: Uint8Array, modelName: string): AppError {

@@ -9,7 +9,8 @@ export interface ErrorBody {
     readonly message: string;
     /** OpenAI's coarse class; `code` is the exact one. */
     readonly type: string;
-    readonly param: null;
+    /** The field of the request that is wrong. */
+    readonly param: string | null;
     readonly code: ErrorCode;
     readonly hint?: string;
     readonly details?: Readonly<Record<string, unknown>>;
@@ -18,28 +19,45 @@ export interface ErrorBody {
 
 /** @see https://platform.openai.com/docs/guides/error-codes/api-errors */
 export function toErrorBody(error: AppError): ErrorBody {
-  const { code, message, hint, details } = toErrorObject(error);
+  const { code, message, hint, details: facts } = toErrorObject(error);
+  const { param = null, ...details } = facts ?? {};
   return {
     error: {
       message,
       type: errorType(error.status),
-      param: null,
+      param: typeof param === "string" ? param : null,
       code,
       ...(hint === null ? {} : { hint }),
-      ...(details === undefined ? {} : { details }),
+      ...(Object.keys(details).length === 0 ? {} : { details }),
     },
   };
 }
 
-export function toErrorResponse(error: AppError): Response {
+/** What an engine refuses, as if it had been refused here. @param status 400 or more */
+export function toRefusalBody(status: number, message: string): ErrorBody {
+  return { error: { message, type: errorType(status), param: null, code: refusalCode(status) } };
+}
+
+/** @param dialect in whose words; default: OpenAI's */
+export function toErrorResponse(
+  error: AppError,
+  dialect: { errorBody(error: AppError): object } = { errorBody: toErrorBody },
+): Response {
   const headers = new Headers({ "content-type": "application/json" });
   const said = error.details?.["retry_after_seconds"];
   const seconds = typeof said === "number" ? Math.ceil(said) : RETRY_AFTER_SECONDS[error.code];
   if (seconds !== undefined) headers.set("retry-after", String(seconds));
-  return new Response(JSON.stringify(toErrorBody(error)), { status: error.status, headers });
+  // RFC 9110 §11.6.1 demands it of every 401.
+  if (error.status === 401) headers.set("www-authenticate", "Bearer");
+  return new Response(JSON.stringify(dialect.errorBody(error)), { status: error.status, headers });
 }
 
 // --- internal ---
+
+function refusalCode(status: number): ErrorCode {
+  if (status === 501) return "not_supported";
+  return status < 500 ? "invalid_request" : "worker_failed";
+}
 
 function errorType(status: number): string {
   if (status >= 500) return "server_error";

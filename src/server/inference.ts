@@ -8,7 +8,7 @@
 import type { Context } from "hono";
 import * as v from "valibot";
 import type { ModelSettings } from "../api/settings.ts";
-import { type ErrorCode, toAppError } from "../errors.ts";
+import { AppError, type ErrorCode, toAppError } from "../errors.ts";
 import { log } from "../log.ts";
 import { pause } from "../pause.ts";
 import type { Mode, RunnableModel } from "../runtime/backend.ts";
@@ -22,11 +22,20 @@ import type { Dialect } from "./dialect.ts";
 import { beginGuarded } from "./guarded-trace.ts";
 import type { InferenceTrace } from "./observer.ts";
 import { applyDefaults } from "./packaged-defaults.ts";
-import { type Answer, proxyToWorker, toResponse, type WorkerRequest } from "./proxy.ts";
-import { MAX_INFERENCE_BODY_BYTES, parseBody } from "./request-body.ts";
+import {
+  type Answer,
+  type AnswerTranslation,
+  proxyToWorker,
+  toResponse,
+  type WorkerRequest,
+} from "./proxy.ts";
+import { type ParsedBody, parseBody, type Schema } from "./request-body.ts";
 import { toRequestId } from "./request-id.ts";
+import { type AnswerStream, StreamTranslator, type Translation } from "./translate/translation.ts";
 import { WaitNote } from "./wait-note.ts";
 import { waitingResponse } from "./waiting-response.ts";
+import { requireSuited } from "./suited-model.ts";
+import { readThinking, withThinking } from "./thinking.ts";
 import { requireRuntime, toRequestSettings, WORKER_FIELDS } from "./worker-request.ts";
 
 export interface InferenceRoute {
@@ -38,6 +47,8 @@ export interface InferenceRoute {
   readonly bodies: BodyBudget;
   /** The engine that the path names. */
   readonly backend?: string | undefined;
+  /** For requests in OpenAI's words; default: what every request to a model has. */
+  readonly schema?: v.GenericSchema<unknown, v.InferOutput<typeof InferenceBody>>;
 }
 
 /** Who has waited so long for a stream gets its beginning. */
@@ -48,61 +59,132 @@ const RETRY_PAUSE_MS = 100;
 /** What another worker may not meet. Everything else would only be said twice. */
 const RETRIED: ReadonlySet<ErrorCode> = new Set(["worker_failed", "insufficient_memory"]);
 
-/** Loose: what is not named here passes untouched. */
-const InferenceBody = v.looseObject({ ...WORKER_FIELDS, stream: v.optional(v.unknown()) });
+/** What every request to a model has. Loose: what is not named here passes untouched. */
+export const InferenceBody = v.looseObject({ ...WORKER_FIELDS, stream: v.nullish(v.boolean()) });
+
+/** A request as far as it has been read. */
+export interface InferenceRequest {
+  /** As the client wrote it. */
+  readonly modelName: string;
+  readonly settings: ModelSettings;
+  /** For the engine. */
+  readonly body: Readonly<Record<string, unknown>>;
+  /** As it came from the client, for those who record it; sent on untouched where nothing is translated or added. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly isStream: boolean;
+  readonly translation?: Translation | undefined;
+  /** Ends it; default: when the client leaves. */
+  readonly signal?: AbortSignal | undefined;
+  /** What the body counts for: disposed when the answer begins or fails, for until then another worker may need it. */
+  readonly held?: Disposable | undefined;
+}
+
+export interface InferenceBodyOptions<S extends Schema> {
+  readonly schema: S;
+  readonly bodies: BodyBudget;
+}
+
+/** A body that is counted until it is disposed, or until what `keep` returns is, if it was called. */
+export interface HeldBody<Value> extends ParsedBody<Value>, Disposable {
+  keep(): Disposable;
+}
+
+/** @throws invalid_request, request_too_large, queue_full (others hold too much), timed_out */
+export async function readInferenceBody<S extends Schema>(
+  request: Request,
+  { schema, bodies }: InferenceBodyOptions<S>,
+): Promise<HeldBody<v.InferOutput<S>>> {
+  using held = new DisposableStack();
+  const room = held.use(bodies.open());
+  const limits = { maxBytes: bodies.maxBodyBytes, take: room.take };
+  const parsed = await parseBody(request, schema, limits);
+  const rest = held.move();
+  return { ...parsed, keep: () => rest.move(), [Symbol.dispose]: () => rest.dispose() };
+}
 
 /**
- * @throws what is known before the first byte, for the dialect's routes to render: invalid_request, request_too_large,
- *   model_not_found, queue_full, insufficient_memory, worker_failed, context_length_exceeded, and what planning and
- *   loading throw
+ * A request in OpenAI's words: the engine gets it as it is.
+ *
+ * @throws as `readInferenceBody` and `answerInference`
  */
 export async function serveInference(
   c: Context<AppEnv>,
   deps: AppDeps,
   route: InferenceRoute,
 ): Promise<Response> {
-  const request = c.req.raw;
-  using held = new DisposableStack();
-  const room = held.use(route.bodies.open());
-  const limits = { maxBytes: MAX_INFERENCE_BODY_BYTES, take: room.take };
-  const { value: body, bytes } = await parseBody(request, InferenceBody, limits);
-  const runtime = requireRuntime(deps);
-  const settings = toRequestSettings(body, request.headers);
-  const isTrusted = c.env?.trusted === true;
-  const model = await deps.resolve(body.model, { trusted: isTrusted });
+  // Who only wants it loaded has nothing to ask yet: Docker Model Runner's CLI sends no messages.
+  const { bodies, schema = InferenceBody } = isPreload(c) ? { bodies: route.bodies } : route;
+  using held = await readInferenceBody(c.req.raw, { schema, bodies });
+  const { value: body, bytes } = held;
+  const settings = toRequestSettings(body, c.req.raw.headers);
   const isStream = body.stream === true && route.mode === "completion";
-  const facts = { model, settings, body, bytes, isStream, isTrusted };
-  const input = { request, route, runtime, deps, ...facts };
-  if (c.req.header("x-preload-only")?.toLowerCase() === "true") {
-    await new Job({ ...input, trace: undefined, release: noop }).load();
+  const request = { modelName: body.model, settings, body, bytes, isStream, held: held.keep() };
+  return await answerInference({ c, deps, route }, request);
+}
+
+/** Where a request came from and goes to. */
+export interface InferenceContext {
+  readonly c: Context<AppEnv>;
+  readonly deps: AppDeps;
+  readonly route: Omit<InferenceRoute, "bodies">;
+}
+
+/**
+ * Resolves when the answer begins: until then the body may be needed for another worker.
+ *
+ * @throws what is known before the first byte, for the app to render: invalid_request, model_not_found, queue_full,
+ *   insufficient_memory, worker_failed, context_length_exceeded, and what planning and loading throw
+ */
+export async function answerInference(
+  { c, deps, route }: InferenceContext,
+  asked: InferenceRequest,
+): Promise<Response> {
+  using held = new DisposableStack();
+  held.use(asked.held);
+  const { headers } = c.req.raw;
+  const runtime = requireRuntime(deps);
+  const isTrusted = c.env?.trusted === true;
+  const model = await deps.resolve(asked.modelName, { trusted: isTrusted });
+  const body = withSaidThinking(asked.body, { headers, mode: route.mode });
+  const isAsSent = body === asked.body;
+  const job = {
+    ...asked,
+    body,
+    isAsSent,
+    request: c.req.raw,
+    route,
+    runtime,
+    deps,
+    model,
+    isTrusted,
+  };
+  if (isPreload(c)) {
+    await new Job({ ...job, trace: undefined }).load();
     return c.body(null, 200);
   }
-  const trace = beginTrace(c, input);
-  // The body is held until the answer begins: another worker may need it.
-  const rest = held.move();
-  return await new Job({ ...input, trace, release: () => rest.dispose() }).respond();
+  const trace = beginTrace(c, job);
+  return await new Job({ ...job, trace, held: held.move() }).respond();
 }
 
 // --- internal ---
 
-interface JobInput {
+function isPreload(c: Context<AppEnv>): boolean {
+  return c.req.header("x-preload-only")?.toLowerCase() === "true";
+}
+
+interface JobInput extends InferenceRequest {
   readonly request: Request;
-  readonly route: InferenceRoute;
+  readonly route: Omit<InferenceRoute, "bodies">;
   readonly runtime: Runtime;
   readonly deps: AppDeps;
   readonly model: RunnableModel;
-  readonly settings: ModelSettings;
-  readonly body: v.InferOutput<typeof InferenceBody>;
-  /** As it came. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly isStream: boolean;
   readonly isTrusted: boolean;
+  /** `body` is what `bytes` say. */
+  readonly isAsSent: boolean;
 }
 
 interface JobOptions extends JobInput {
   readonly trace: InferenceTrace | undefined;
-  /** Called when the body is not needed any more. */
-  readonly release: () => void;
 }
 
 /** One request on its way to its answer. */
@@ -112,10 +194,17 @@ class Job {
   readonly #note: WaitNote;
   readonly #left = new AbortController();
   readonly #startMs = performance.now();
+  readonly #dialect: Dialect;
+  readonly #translator: StreamTranslator | undefined;
   #wasAcquired = false;
+  #waitedMs = 0;
 
   constructor(options: JobOptions) {
+    const { translation, isStream, route } = options;
+    const stream = isStream ? translation?.stream : undefined;
     this.#options = options;
+    this.#dialect = stream === undefined ? route.dialect : inWordsOf(stream, route.dialect);
+    this.#translator = stream && new StreamTranslator(stream, toErrorBodyOf(route.dialect));
     this.#clock = options.deps.clock ?? systemClock;
     this.#note = new WaitNote(options.model.name);
   }
@@ -123,13 +212,12 @@ class Job {
   /** Loads the worker that would answer. */
   async load(): Promise<void> {
     const plan = await this.#plan();
-    const { signal } = this.#options.request;
-    using _lease = await this.#options.runtime.acquire({ plan, signal });
+    using _lease = await this.#options.runtime.acquire({ plan, signal: this.#gone });
   }
 
   async respond(): Promise<Response> {
-    const { isStream, route, trace } = this.#options;
-    const { dialect } = route;
+    const { isStream, trace } = this.#options;
+    const dialect = this.#dialect;
     const { comment } = dialect;
     const answer = this.#answer();
     if (!isStream || comment === undefined) return toResponse(await answer, trace);
@@ -148,11 +236,12 @@ class Job {
   }
 
   async #answer(): Promise<Answer> {
-    const { request, isStream, trace, release } = this.#options;
+    const { isStream, trace, held } = this.#options;
+    const gone = this.#gone;
     // A client that leaves a stream which has begun need not have aborted its request.
-    const leave = (): void => this.#left.abort(request.signal.reason);
-    if (isStream) request.signal.addEventListener("abort", leave, { once: true });
-    if (isStream && request.signal.aborted) leave();
+    const leave = (): void => this.#left.abort(gone.reason);
+    if (isStream) gone.addEventListener("abort", leave, { once: true });
+    if (isStream && gone.aborted) leave();
     try {
       const plan = await this.#plan();
       return await this.#attempt(plan, this.#toWorkerRequest(plan));
@@ -161,7 +250,7 @@ class Job {
       trace?.ended(error);
       throw error;
     } finally {
-      release();
+      held?.[Symbol.dispose]();
     }
   }
 
@@ -169,7 +258,15 @@ class Job {
     const { deps, model, route, settings, isTrusted } = this.#options;
     const planner = await deps.planner();
     const { mode, backend } = route;
-    return planner.plan({ model, mode, backend, request: settings, trusted: isTrusted });
+    const plan = await planner.plan({
+      model,
+      mode,
+      backend,
+      request: settings,
+      trusted: isTrusted,
+    });
+    requireSuited({ plan, profile: await profileOf(deps, model), body: this.#options.body });
+    return plan;
   }
 
   async #attempt(plan: WorkerPlan, request: WorkerRequest): Promise<Answer> {
@@ -195,38 +292,56 @@ class Job {
       onProgress: (event) => this.#note.take(event),
     });
     this.#wasAcquired = true;
+    this.#waitedMs = performance.now() - this.#startMs;
     this.#note.granted();
-    this.#options.trace?.acquired(lease, performance.now() - this.#startMs);
+    this.#options.trace?.acquired(lease, this.#waitedMs);
     return lease;
   }
 
   #proxy(request: WorkerRequest, lease: Lease): Promise<Answer> {
-    const { route, trace } = this.#options;
-    return proxyToWorker(request, lease, { dialect: route.dialect, trace });
+    const { trace } = this.#options;
+    const dialect = this.#dialect;
+    return proxyToWorker(request, lease, { dialect, trace, translation: this.#toTranslation() });
+  }
+
+  #toTranslation(): AnswerTranslation | undefined {
+    const { translation } = this.#options;
+    if (translation === undefined) return undefined;
+    const facts = { waitedMs: this.#waitedMs };
+    this.#translator?.begin(facts);
+    return { whole: (answer) => translation.whole(answer, facts), stream: this.#translator };
+  }
+
+  /** Aborted when nobody wants the answer any more. */
+  get #gone(): AbortSignal {
+    return this.#options.signal ?? this.#options.request.signal;
   }
 
   get #signal(): AbortSignal {
-    return this.#options.isStream ? this.#left.signal : this.#options.request.signal;
+    return this.#options.isStream ? this.#left.signal : this.#gone;
   }
 
-  #toWorkerRequest({ defaults }: WorkerPlan): WorkerRequest {
-    const { request, route, body, bytes } = this.#options;
+  #toWorkerRequest({ defaults, servedModel }: WorkerPlan): WorkerRequest {
+    const { request, route, body, bytes, isAsSent, translation } = this.#options;
     const query = request.url.indexOf("?");
     const path = query < 0 ? route.enginePath : route.enginePath + request.url.slice(query);
-    const complete = applyDefaults(body, defaults);
+    const complete = withModel(applyDefaults(body, defaults), servedModel);
     return {
       method: request.method,
       path,
       headers: request.headers,
       // Untouched where nothing is added: byte for byte what the client sent.
-      body: complete === body ? bytes : new TextEncoder().encode(JSON.stringify(complete)),
+      body:
+        complete === body && isAsSent && translation === undefined
+          ? bytes
+          : new TextEncoder().encode(JSON.stringify(complete)),
       signal: this.#signal,
     };
   }
 }
 
 function beginTrace(c: Context<AppEnv>, input: JobInput): InferenceTrace | undefined {
-  const { deps, request, route, model, body, bytes, isStream } = input;
+  const { deps, request, route, model, modelName, bytes, isStream } = input;
   const { observers = [] } = deps;
   if (observers.length === 0) return undefined;
   return beginGuarded(observers, {
@@ -235,7 +350,7 @@ function beginTrace(c: Context<AppEnv>, input: JobInput): InferenceTrace | undef
     method: request.method,
     path: c.req.path,
     mode: route.mode,
-    modelName: body.model,
+    modelName,
     modelId: model.id,
     isStream,
     headers: request.headers,
@@ -244,4 +359,40 @@ function beginTrace(c: Context<AppEnv>, input: JobInput): InferenceTrace | undef
   });
 }
 
-function noop(): void {}
+type Body = InferenceRequest["body"];
+
+/** A prompt without messages has no template that could be told. @throws invalid_request */
+function withSaidThinking(
+  body: Body,
+  { headers, mode }: { readonly headers: Headers; readonly mode: Mode },
+): Body {
+  if (mode !== "completion" || !Array.isArray(body["messages"])) return body;
+  const thinking = readThinking(body, headers);
+  return thinking === undefined ? body : withThinking(body, thinking);
+}
+
+/** Engines that serve one model under a name of their own know it by no other. */
+function withModel(body: Body, servedModel: string | undefined): Body {
+  if (servedModel === undefined || body["model"] === servedModel) return body;
+  return { ...body, model: servedModel };
+}
+
+/** A file that cannot be read is found out by whoever loads it. */
+async function profileOf({ profileOf: find }: AppDeps, { id }: RunnableModel) {
+  try {
+    return await find?.(id);
+  } catch (error) {
+    log.debug(`server: profile not read model=${id} reason=${toAppError(error).message}`);
+    return undefined;
+  }
+}
+
+function inWordsOf(stream: AnswerStream, dialect: Dialect): Dialect {
+  const comment = stream.comment?.bind(stream) ?? dialect.comment;
+  const errorEvent = (body: object): string => stream.fail(body);
+  return { ...dialect, ...(comment === undefined ? {} : { comment }), errorEvent };
+}
+
+function toErrorBodyOf(dialect: Dialect): (message: string) => object {
+  return (message) => dialect.errorBody(new AppError("worker_failed", message));
+}

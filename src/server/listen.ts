@@ -4,6 +4,7 @@ import { AppError, errnoOf } from "../errors.ts";
 import { log } from "../log.ts";
 import type { Bindings } from "./deps.ts";
 import { describePortHolder } from "./port-holder.ts";
+import type { TlsFiles } from "./tls/pair.ts";
 
 export interface ListenOptions {
   readonly app: { fetch(request: Request, bindings: Bindings): Response | Promise<Response> };
@@ -13,6 +14,8 @@ export interface ListenOptions {
   readonly port: number;
   /** Absolute path; in a directory that only its owner can enter. */
   readonly socket?: string | undefined;
+  /** The port then speaks TLS (1.2 or later), and HTTP/2 with who offers it. The socket stays plain. */
+  readonly tls?: TlsFiles | undefined;
 }
 
 export interface Listening {
@@ -21,6 +24,8 @@ export interface Listening {
   /** Why there is no endpoint. Finding out who has the port may take a second, for which nobody else has to wait. */
   readonly endpointProblem: Promise<string | null>;
   readonly socket: string | null;
+  /** File of the certificate authority that clients of the endpoint have to trust; null: none of ours. */
+  readonly authority: string | null;
   /** Requests in flight, streams included. */
   pendingRequests(): number;
   /** Takes no new connections, waits briefly for answers that are being given, then cuts the rest. */
@@ -51,9 +56,10 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   }
   const servers = [own?.server, tcp.server].filter((server) => server !== undefined);
   return {
-    endpoint: tcp.server === undefined ? null : endpointOf(options.hostname, tcp.server),
+    endpoint: tcp.server === undefined ? null : endpointOf(options, tcp.server),
     endpointProblem: tcp.problem,
     socket: options.socket ?? null,
+    authority: options.tls?.authority ?? null,
     pendingRequests: () => servers.reduce((sum, server) => sum + server.pendingRequests, 0),
     async stop() {
       own?.unlink();
@@ -113,7 +119,7 @@ function unlinkOwn(path: string, ino: number): void {
 }
 
 function tryTcp(options: ListenOptions): { server?: Server; problem: Promise<string | null> } {
-  const { app, hostname, port } = options;
+  const { app, hostname, port, tls } = options;
   try {
     const server = Bun.serve({
       ...serveOptions(app, { trusted: false, hostname }),
@@ -121,6 +127,7 @@ function tryTcp(options: ListenOptions): { server?: Server; problem: Promise<str
       port,
       // Otherwise, with `development: false`, two runners would share the port and each get half the requests.
       reusePort: false,
+      ...(tls === undefined ? {} : tlsOptions(tls)),
     });
     return { server, problem: Promise.resolve(null) };
   } catch (error) {
@@ -139,9 +146,15 @@ async function describeProblem(error: unknown, { hostname, port }: ListenOptions
   }
 }
 
-function endpointOf(hostname: string, { port }: Server): string {
+/** Bun's own least version is TLS 1.2. */
+function tlsOptions({ cert, key }: TlsFiles) {
+  return { tls: { cert, key }, http2: true } as const;
+}
+
+function endpointOf({ hostname, tls }: ListenOptions, { port }: Server): string {
   const address = addressOf(hostname);
-  return `http://${address.includes(":") ? `[${address}]` : address}:${port}`;
+  const scheme = tls === undefined ? "http" : "https";
+  return `${scheme}://${address.includes(":") ? `[${address}]` : address}:${port}`;
 }
 
 /** `localhost` is two addresses: where the first is taken Bun would quietly be content with the second. */

@@ -1,6 +1,7 @@
 /** What a model's settings and package say requests get where they say nothing themselves. Pure. */
 import { isRecord } from "../oci/descriptor.ts";
 import type { RequestDefaults } from "../runtime/planner.ts";
+import { saysThinking, withThinking } from "./thinking.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -16,14 +17,13 @@ export function applyDefaults(body: Body, defaults: Partial<RequestDefaults> | u
     ([name]) => !(SYNONYMS[name] ?? [name]).some((word) => Object.hasOwn(body, word)),
   );
   const messages = withDefaults(body["messages"], defaults);
-  const template = withThinking(body, defaults.think);
-  const isSame = messages === body["messages"] && template === body["chat_template_kwargs"];
+  const thinking = withDefaultThinking(body, defaults.think);
+  const isSame = messages === body["messages"] && thinking === body;
   if (missing.length === 0 && isSame) return body;
   return {
     ...Object.fromEntries(missing),
-    ...body,
+    ...thinking,
     ...(messages === undefined ? {} : { messages }),
-    ...(template === undefined ? {} : { chat_template_kwargs: template }),
   };
 }
 
@@ -33,9 +33,6 @@ export function applyDefaults(body: Body, defaults: Partial<RequestDefaults> | u
 const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   max_tokens: ["max_tokens", "max_completion_tokens", "n_predict"],
 };
-
-/** Words by which a request itself says whether and how much the model is to think. */
-const THINKING = ["reasoning_effort", "reasoning", "think", "reasoning_budget"];
 
 /** Turns a package brings along stand before those of the request: a conversation that has more is another one. */
 function withDefaults(
@@ -51,14 +48,9 @@ function withDefaults(
   return [...first, ...turns, ...rest];
 }
 
-/** Templates that do not know the word ignore it. */
-function withThinking(body: Body, think: boolean | undefined): unknown {
-  const said = body["chat_template_kwargs"];
-  if (think === undefined || !Array.isArray(body["messages"])) return said;
-  if (THINKING.some((word) => Object.hasOwn(body, word))) return said;
-  if (said === undefined || said === null) return { enable_thinking: think };
-  if (!isRecord(said) || Object.hasOwn(said, "enable_thinking")) return said;
-  return { ...said, enable_thinking: think };
+function withDefaultThinking(body: Body, think: boolean | undefined): Body {
+  if (think === undefined || !Array.isArray(body["messages"]) || saysThinking(body)) return body;
+  return withThinking(body, { isOn: think });
 }
 
 function isSystem(message: unknown): boolean {

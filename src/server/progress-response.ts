@@ -1,4 +1,5 @@
 /** Long operations as NDJSON: progress while they last, then one `success` or `error`. */
+import { PROGRESS_TYPE } from "../api/headers.ts";
 import type { Progress, ProgressEvent, ProgressListener, Warning } from "../api/progress.ts";
 import { toAppError, toErrorObject } from "../errors.ts";
 
@@ -7,18 +8,25 @@ const INTERVAL_MS = 50;
 /** Things being worked on at once; beyond, a reader that is too slow misses lines about new ones. */
 const MAX_PENDING = 1000;
 
+/** An event as a part of the body; empty where there is nothing to say of it. */
+export type ProgressEncoder = (event: ProgressEvent<unknown>) => string;
+
 /**
  * Answers at once and runs `work` while the answer is read. Of each id only the newest progress waits for a slow
  * reader.
  *
  * @param signal the request's own; `work` gets one that also fires when the reader leaves
+ * @param encode a line of JSON unless given
  */
 export function progressResponse<Result>(
   signal: AbortSignal,
   work: (options: { signal: AbortSignal; onProgress: ProgressListener }) => Promise<Result>,
+  encode: ProgressEncoder = toLine,
 ): Response {
   const left = new AbortController();
-  const pending = new Pending();
+  const toBytes = (event: ProgressEvent<unknown>): Uint8Array =>
+    new TextEncoder().encode(encode(event));
+  const pending = new Pending(toBytes);
   const stream = new ReadableStream<Uint8Array>(
     {
       start(controller) {
@@ -33,7 +41,7 @@ export function progressResponse<Result>(
     { highWaterMark: 1 },
   );
   return new Response(stream, {
-    headers: { "content-type": "application/x-ndjson", "cache-control": "no-cache" },
+    headers: { "content-type": PROGRESS_TYPE, "cache-control": "no-cache" },
   });
 
   async function run(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
@@ -45,7 +53,7 @@ export function progressResponse<Result>(
     pending.close();
     if (left.signal.aborted) return;
     pending.flush(controller, { force: true });
-    controller.enqueue(toLine(last));
+    controller.enqueue(toBytes(last));
     controller.close();
   }
 }
@@ -53,9 +61,14 @@ export function progressResponse<Result>(
 // --- internal ---
 
 class Pending {
+  readonly #toBytes: (event: Progress | Warning) => Uint8Array;
   readonly #events = new Map<string, Progress | Warning>();
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
+
+  constructor(toBytes: (event: Progress | Warning) => Uint8Array) {
+    this.#toBytes = toBytes;
+  }
 
   add(event: Progress | Warning, controller: ReadableStreamDefaultController<Uint8Array>): void {
     if (this.#isClosed) return;
@@ -76,7 +89,7 @@ class Pending {
     if (this.#events.size === 0) return;
     const events = [...this.#events.values()];
     this.#events.clear();
-    for (const event of events) controller.enqueue(toLine(event));
+    for (const event of events) controller.enqueue(this.#toBytes(event));
     if (this.#isClosed) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
@@ -98,6 +111,6 @@ async function settle<Result>(work: () => Promise<Result>): Promise<ProgressEven
   }
 }
 
-function toLine(event: ProgressEvent<unknown>): Uint8Array {
-  return new TextEncoder().encode(`${JSON.stringify(event)}\n`);
+function toLine(event: ProgressEvent<unknown>): string {
+  return `${JSON.stringify(event)}\n`;
 }

@@ -11,9 +11,11 @@ import { log } from "../log.ts";
 import type { Lease } from "../runtime/lease.ts";
 import type { SilenceWatch } from "../runtime/silence.ts";
 import type { Dialect } from "./dialect.ts";
-import { readRefusal, toRefusal } from "./engine-refusal.ts";
+import { exhaustion, readRefusal, toRefusal } from "./engine-refusal.ts";
 import { EventFramer } from "./event-framer.ts";
 import type { InferenceTrace } from "./observer.ts";
+import type { StreamTranslator } from "./translate/translation.ts";
+import { readWhole } from "./whole-answer.ts";
 
 export interface WorkerRequest {
   readonly method: string;
@@ -59,7 +61,7 @@ const NOT_FORWARDED = [
 export interface Answer {
   readonly status: number;
   readonly headers: Headers;
-  /** Absent: it has no body. Bytes: it is an engine's refusal, as a JSON object. */
+  /** Absent: it has no body. Bytes: it is whole, such as an engine's refusal, as a JSON object. */
   readonly body: Relay | Uint8Array<ArrayBuffer> | undefined;
 }
 
@@ -67,6 +69,16 @@ export interface ProxyOptions {
   readonly dialect: Dialect;
   /** Told of the pieces and of the end, once there is an answer. */
   readonly trace?: InferenceTrace | undefined;
+  /** Undefined: the client gets what the engine sends. */
+  readonly translation?: AnswerTranslation | undefined;
+}
+
+/** Makes another answer of an engine's. */
+export interface AnswerTranslation {
+  /** @returns the body of a 200 */
+  readonly whole: (answer: object) => object;
+  /** Undefined: a stream was not asked for. */
+  readonly stream?: Pick<StreamTranslator, "push" | "end" | "left" | "over" | "isOver"> | undefined;
 }
 
 /**
@@ -102,6 +114,7 @@ export async function proxyToWorker(
     return await begin(upstream, { ...request, ...options, lease, silence });
   } catch (error) {
     const failure = await toFailure(error, request, lease);
+    if (failure.code === "insufficient_memory" && lease.isAlive) lease.giveUp(failure);
     lease[Symbol.dispose]();
     throw failure;
   }
@@ -169,6 +182,13 @@ async function refused(upstream: Response, lease: Lease, dialect: Dialect): Prom
 
 async function begin(upstream: Response, exchange: Exchange): Promise<Answer> {
   const init = { status: upstream.status, headers: responseHeaders(upstream.headers) };
+  const { translation, dialect } = exchange;
+  if (translation !== undefined) {
+    init.headers.delete("content-length");
+    if (translation.stream === undefined) return translated(upstream, exchange, init);
+    if (!isEventStream(upstream.headers)) throw notStreamed();
+    init.headers.set("content-type", dialect.streamType);
+  }
   const reader = upstream.body?.getReader();
   const framer = isEventStream(upstream.headers) ? new EventFramer() : undefined;
   const first = reader && (await firstPiece(reader, framer));
@@ -177,6 +197,19 @@ async function begin(upstream: Response, exchange: Exchange): Promise<Answer> {
   }
   exchange.lease[Symbol.dispose]();
   return { ...init, body: undefined };
+}
+
+/** An answer that is translated is read to its end first; then the worker is free. */
+async function translated(
+  upstream: Response,
+  { lease, silence, translation }: Exchange,
+  { status, headers }: Pick<Answer, "status" | "headers">,
+): Promise<Answer> {
+  const answer = await readWhole(upstream, () => silence.heard());
+  headers.set("content-type", "application/json");
+  const text = JSON.stringify(translation?.whole(answer) ?? answer);
+  lease[Symbol.dispose]();
+  return { status, headers, body: new TextEncoder().encode(text) };
 }
 
 /** Half an event is not sent, so until then the request may still go to another worker. */
@@ -228,19 +261,22 @@ export class Relay {
     return this.#options.framer !== undefined;
   }
 
-  readonly start = (controller: Controller): void => {
-    this.#send(controller, this.#options.first);
+  readonly start = (controller: Controller): Promise<void> | undefined => {
+    // What means nothing to the client is followed by what does: nobody pulls while this has not been sent.
+    return this.#send(controller, this.#options.first) ? undefined : this.pull(controller);
   };
 
   // No async function: it is called for every token.
-  readonly pull = (controller: Controller): Promise<void> =>
-    this.#options.reader.read().then(
+  readonly pull = (controller: Controller): Promise<void> => {
+    if (this.#isHeld && this.#translator?.isOver === true) return this.#cutOff(controller);
+    return this.#options.reader.read().then(
       ({ value }) => {
         if (value === undefined) return this.#end(controller);
         return this.#forward(controller, value) ? undefined : this.pull(controller);
       },
       (error: unknown) => this.#fail(controller, error),
     );
+  };
 
   readonly cancel = async (reason?: unknown): Promise<void> => {
     this.#abandon();
@@ -252,20 +288,42 @@ export class Relay {
     const { framer, silence } = this.#options;
     silence.heard();
     const ready = framer === undefined ? chunk : framer.push(chunk);
-    if (ready.byteLength > 0) this.#send(controller, ready);
-    return ready.byteLength > 0;
+    return ready.byteLength > 0 && this.#send(controller, ready);
   }
 
-  #send(controller: Controller, bytes: Uint8Array): void {
+  /** @returns false if there was nothing in it for the client */
+  #send(controller: Controller, bytes: Uint8Array): boolean {
+    if (hasErrorEvent(bytes)) this.#giveUpIfExhausted(bytes);
+    return this.#enqueue(controller, this.#translator?.push(bytes) ?? bytes);
+  }
+
+  #enqueue(controller: Controller, bytes: Uint8Array): boolean {
+    if (bytes.byteLength === 0) return false;
     this.#trace?.chunk(bytes);
     controller.enqueue(bytes);
+    return true;
+  }
+
+  /** The client gets what the engine said; others get another engine. */
+  #giveUpIfExhausted(event: Uint8Array): void {
+    const { lease } = this.#options;
+    const error = exhaustion(new TextDecoder().decode(event), lease.modelName);
+    if (error !== undefined) lease.giveUp(error);
   }
 
   #end(controller: Controller): void {
     const rest = this.#options.framer?.rest();
     if (rest !== undefined && rest.byteLength > 0) this.#send(controller, rest);
+    if (this.#translator !== undefined) this.#enqueue(controller, this.#translator.end());
     controller.close();
     this.#release();
+  }
+
+  /** The client has been told that it failed: what the engine still says is for nobody. */
+  async #cutOff(controller: Controller): Promise<void> {
+    controller.close();
+    this.#release();
+    await this.#options.reader.cancel();
   }
 
   /** The status is spent: an event stream ends with an error event, any other body is visibly cut off. */
@@ -274,14 +332,21 @@ export class Relay {
     const error = await toFailure(thrown, this.#options, lease);
     log.debug(`server: answer broke off model=${lease.modelName} reason=${error.message}`);
     this.#release(error);
+    this.#translator?.over();
     if (framer === undefined || error.code === "cancelled") return controller.error(error);
     controller.enqueue(new TextEncoder().encode(dialect.errorEvent(dialect.errorBody(error))));
     return controller.close();
   }
 
   readonly #abandon = (): void => {
-    if (this.#isHeld) this.#release(clientLeft(this.#options.path));
+    if (!this.#isHeld) return;
+    this.#translator?.left();
+    this.#release(clientLeft(this.#options.path));
   };
+
+  get #translator(): AnswerTranslation["stream"] {
+    return this.#options.translation?.stream;
+  }
 
   #release(error?: AppError): void {
     if (!this.#isHeld) return;
@@ -290,6 +355,20 @@ export class Relay {
     this.#options.lease[Symbol.dispose]();
     this.#trace?.ended(error);
   }
+}
+
+/** A client that asked for a stream cannot read anything else. */
+export function notStreamed(): AppError {
+  return new AppError("worker_failed", "cannot stream the answer: the engine sent it as a whole", {
+    hint: "Ask without `stream`.",
+  });
+}
+
+const ERROR_EVENT = 'data: {"error"';
+
+/** What a model says has its quotes escaped, and is never taken for one. */
+function hasErrorEvent(bytes: Uint8Array): boolean {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(ERROR_EVENT);
 }
 
 function clientLeft(path: string, cause?: unknown): AppError {

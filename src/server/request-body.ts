@@ -1,9 +1,11 @@
 /** JSON request bodies: bounded, parsed and checked once. */
 import * as v from "valibot";
 import { AppError } from "../errors.ts";
+import { closestIssue } from "./closest-issue.ts";
+import { checkJsonShape } from "./json-shape.ts";
 
 /** Several images or minutes of audio as base64 fit; it is held in memory while the request waits. Bytes. */
-export const MAX_INFERENCE_BODY_BYTES = 512 * 1024 * 1024;
+export const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
 /** Names, paths and settings. Bytes. */
 const MAX_BODY_BYTES = 1024 * 1024;
 
@@ -13,7 +15,7 @@ const BODY_TIMEOUT_MS = 300_000;
 /** What a field was given is shown this far. Characters. */
 const MAX_SHOWN = 80;
 
-type Schema = v.BaseSchema<unknown, unknown, v.BaseIssue<unknown>>;
+export type Schema = v.BaseSchema<unknown, unknown, v.BaseIssue<unknown>>;
 
 export interface ParsedBody<Value> {
   readonly value: Value;
@@ -26,6 +28,8 @@ export interface BodyOptions {
   readonly maxBytes?: number;
   /** Told of the bytes as they come; what it throws ends the reading. */
   readonly take?: (bytes: number) => void;
+  /** Default: 5 minutes. */
+  readonly timeoutMs?: number;
 }
 
 /**
@@ -36,10 +40,19 @@ export async function parseBody<S extends Schema>(
   schema: S,
   options: BodyOptions = {},
 ): Promise<ParsedBody<v.InferOutput<S>>> {
-  const bytes = await inTime(readBody(request, options));
-  const result = v.safeParse(schema, parseJson(bytes));
-  if (result.success) return { value: result.output, bytes };
-  throw invalid(describeIssue(result.issues[0]));
+  const bytes = await readBody(request, options);
+  const json = parseJson(bytes);
+  // To a schema whose every field is optional a list would be an object without them.
+  if (Array.isArray(json)) throw invalid("the body must be a JSON object");
+  return { value: parseValue(schema, json), bytes };
+}
+
+/** @throws invalid_request, with the field in `details.param` */
+export function parseValue<S extends Schema>(schema: S, value: unknown): v.InferOutput<S> {
+  // The first issue is told: millions of them would fill the memory.
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success) return result.output;
+  throw invalidField(closestIssue(result.issues[0]));
 }
 
 /** Like `parseBody`, for requests whose every field has a default: no body at all is an empty object. */
@@ -51,54 +64,48 @@ export async function parseOptionalBody<S extends Schema>(
   return (await parseBody(request, schema)).value;
 }
 
-/** @throws request_too_large */
+/** @throws request_too_large, timed_out, cancelled (the client left), and what `take` throws */
 export async function readBody(
   request: Request,
-  { maxBytes = MAX_BODY_BYTES, take }: BodyOptions = {},
+  { maxBytes = MAX_BODY_BYTES, take, timeoutMs = BODY_TIMEOUT_MS }: BodyOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const declared = Number(request.headers.get("content-length") ?? Number.NaN);
   if (declared > maxBytes) throw tooLarge(maxBytes);
-  // Transfer-Encoding overrides Content-Length (RFC 9112 §6.3): only without it the declared length is a bound.
-  const isBounded = declared <= MAX_BODY_BYTES && !request.headers.has("transfer-encoding");
-  if (!isBounded) return readChunks(request, maxBytes, take);
-  const bytes = new Uint8Array(await request.arrayBuffer());
-  take?.(bytes.byteLength);
-  return bytes;
-}
-
-// --- internal ---
-
-async function inTime<T>(reading: Promise<T>): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    const minutes = BODY_TIMEOUT_MS / 60_000;
-    reject(
-      new AppError(
-        "timed_out",
-        `cannot read the request: its body did not come in ${minutes} minutes`,
-      ),
-    );
-  }, BODY_TIMEOUT_MS);
+  const reader = request.body?.getReader();
+  if (reader === undefined) return new Uint8Array();
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(tooSlow(timeoutMs)), timeoutMs);
   try {
-    return await Promise.race([reading, late]);
+    return await Promise.race([readChunks(reader, maxBytes, take), late.promise]);
+  } catch (thrown) {
+    // Whatever is still to come is not kept.
+    reader.cancel().catch(() => undefined);
+    throw asReadFailure(thrown, request.signal);
   } finally {
     clearTimeout(timer);
   }
 }
 
+// --- internal ---
+
 async function readChunks(
-  request: Request,
+  reader: Pick<ReadableStreamDefaultReader<Uint8Array>, "read">,
   maxBytes: number,
   take: BodyOptions["take"],
 ): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of request.body ?? []) {
-    size += chunk.byteLength;
+  for (;;) {
+    const { value } = await reader.read();
+    if (value === undefined) return join(chunks, size);
+    size += value.byteLength;
     if (size > maxBytes) throw tooLarge(maxBytes);
-    take?.(chunk.byteLength);
-    chunks.push(chunk);
+    take?.(value.byteLength);
+    chunks.push(value);
   }
+}
+
+function join(chunks: readonly Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(size);
   let offset = 0;
   for (const chunk of chunks) {
@@ -108,8 +115,16 @@ async function readChunks(
   return whole;
 }
 
+/** A connection that ends in the middle of its body is a client that left. */
+function asReadFailure(thrown: unknown, signal: AbortSignal): unknown {
+  if (thrown instanceof AppError && !signal.aborted) return thrown;
+  const message = "cannot read the request: the client left before its end";
+  return new AppError("cancelled", message, { cause: thrown });
+}
+
 function parseJson(bytes: Uint8Array): unknown {
   if (bytes.byteLength === 0) throw invalid("the body is empty, it must be JSON");
+  checkJsonShape(bytes);
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
@@ -117,12 +132,19 @@ function parseJson(bytes: Uint8Array): unknown {
   }
 }
 
-function describeIssue(issue: v.BaseIssue<unknown>): string {
-  const path = v.getDotPath(issue);
-  if (path === null) return "the body must be a JSON object";
+/** @returns an error that names the field, in `details.param` too */
+function invalidField(issue: v.BaseIssue<unknown>): AppError {
+  const path = v.getDotPath(issue)?.slice(0, MAX_SHOWN);
+  if (path === undefined) return invalid("the body must be a JSON object");
+  return new AppError("invalid_request", `cannot read the request: ${describe(path, issue)}`, {
+    details: { param: path },
+  });
+}
+
+function describe(path: string, issue: v.BaseIssue<unknown>): string {
   if (issue.received === "undefined") return `\`${path}\` is required`;
   if (issue.kind !== "schema" || issue.expected === null) return `\`${path}\` ${issue.message}`;
-  return `\`${path}\` must be ${issue.expected}, not ${issue.received.slice(0, MAX_SHOWN)}`;
+  return `\`${path}\` must be ${issue.expected.slice(0, MAX_SHOWN)}, not ${issue.received.slice(0, MAX_SHOWN)}`;
 }
 
 function invalid(reason: string, cause?: unknown): AppError {
@@ -133,6 +155,12 @@ function tooLarge(maxBytes: number): AppError {
   return new AppError(
     "request_too_large",
     `cannot read the request: the body exceeds ${maxBytes} bytes`,
-    { hint: "Send smaller images, or fewer of them." },
+    { hint: "Send smaller images, or fewer of them; `max_body_size` in config.toml is the limit." },
   );
+}
+
+function tooSlow(timeoutMs: number): AppError {
+  const seconds = timeoutMs / 1000;
+  const message = `cannot read the request: its body did not come in ${seconds} seconds`;
+  return new AppError("timed_out", message);
 }

@@ -1,7 +1,9 @@
 /** A name for each request, for logs, traces and records: the client's own if it can be one. */
 import type { MiddlewareHandler } from "hono";
 import type { AppEnv } from "./deps.ts";
+import { dialectOf } from "./dialect.ts";
 
+/** Everybody's; Anthropic's clients look for theirs without the `x-`. */
 const REQUEST_ID = "x-request-id";
 
 /** Printable ASCII without spaces, as long as anybody's ids are: it is kept and shown. */
@@ -13,6 +15,7 @@ export function requestIds(): MiddlewareHandler<AppEnv> {
     c.set("requestId", id);
     await next();
     c.res.headers.set(REQUEST_ID, id);
+    if (dialectOf(c.req.path).name === "anthropic") c.res.headers.set("request-id", id);
   };
 }
 

@@ -65,6 +65,7 @@ export class RunningRunner implements RunnerControl {
       endpoint: listening?.endpoint ?? null,
       endpoint_problem: (await listening?.endpointProblem) ?? null,
       socket: listening?.socket ?? null,
+      authority: listening?.authority ?? null,
       started_at: this.#startedAt.toISOString(),
       idle_exit_ms: this.#deps.idleExitMs,
       engines: (await this.#deps.installer.list()).map(toEngineInstallation),

@@ -2,12 +2,12 @@
  * A streamed answer that begins before there is anything to say: comments keep the client, and the proxies on the way,
  * from giving up while a model loads or another one makes room.
  */
-import { AppError, toAppError } from "../errors.ts";
+import { type AppError, toAppError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Dialect } from "./dialect.ts";
 import type { InferenceTrace } from "./observer.ts";
-import { type Answer, Relay } from "./proxy.ts";
+import { type Answer, notStreamed, Relay } from "./proxy.ts";
 
 /** Clients and proxies that give up on silence do so after 10 seconds at the earliest. */
 export const COMMENT_INTERVAL_MS = 5000;
@@ -27,7 +27,7 @@ export interface WaitingOptions {
 /** 200, whatever comes: a failure is an event. */
 export function waitingResponse(options: WaitingOptions): Response {
   const headers = new Headers({
-    "content-type": "text/event-stream",
+    "content-type": options.dialect.streamType,
     "cache-control": "no-cache",
     // nginx would keep comments back until its buffer is full.
     "x-accel-buffering": "no",
@@ -100,9 +100,7 @@ class WaitingStream {
     this.#relay = relay;
     if (relay.isEventStream) return relay.start(controller);
     await relay.cancel();
-    throw new AppError("worker_failed", "cannot stream the answer: the engine sent it as a whole", {
-      hint: "Ask without `stream`.",
-    });
+    throw notStreamed();
   }
 
   /** The status is spent: what the engine refuses with becomes an event. */

@@ -7,24 +7,30 @@ import type { AppDeps, Runtime } from "./deps.ts";
 
 /** Ollama's and ours, for clients that cannot change their bodies. */
 const KEEP_ALIVE_HEADER = "x-keep-alive";
+const CONTEXT_HEADER = "x-context-size";
 
 const DURATION = v.nullish(v.union([v.string(), v.number()]));
 
 /** Fields of any request that needs a worker. Other fields are the engine's. */
 export const WORKER_FIELDS = {
   model: v.pipe(v.string(), v.nonEmpty("must not be empty")),
-  /** A duration such as `5m`, seconds, or -1 for ever. */
-  keep_alive: DURATION,
-  /** LM Studio's word for it, in seconds. */
-  ttl: DURATION,
-  /** Tokens; -1 is the model's own maximum. */
-  context_size: v.nullish(v.number()),
+  keep_alive: v.pipe(
+    DURATION,
+    v.description("A duration such as `5m`, seconds, 0 to unload afterwards, or -1 for ever."),
+  ),
+  ttl: v.pipe(DURATION, v.description("LM Studio's word for `keep_alive`.")),
+  context_size: v.pipe(
+    v.nullish(v.number()),
+    v.description("Tokens; -1 is the model's own maximum. A larger one that is loaded will do."),
+  ),
+  num_ctx: v.pipe(v.nullish(v.number()), v.description("Ollama's word for `context_size`.")),
 };
 
 export interface WorkerFields {
   readonly keep_alive?: string | number | null | undefined;
   readonly ttl?: string | number | null | undefined;
   readonly context_size?: number | null | undefined;
+  readonly num_ctx?: number | null | undefined;
 }
 
 /**
@@ -36,7 +42,7 @@ export function toRequestSettings(body: WorkerFields, headers: Headers): ModelSe
   const keepAlive = body.keep_alive ?? body.ttl ?? headers.get(KEEP_ALIVE_HEADER) ?? undefined;
   // Checked here, so that a request that cannot be served makes no room for itself.
   return checkSettings(
-    { keep_alive: toKeepAlive(keepAlive), context_size: body.context_size },
+    { keep_alive: toKeepAlive(keepAlive), context_size: toContextSize(body, headers) },
     "cannot read the request",
   );
 }
@@ -72,4 +78,14 @@ export async function requireBackend(name: string): Promise<string> {
 export async function knownBackends(): Promise<readonly string[]> {
   const { BACKENDS } = await import("../runtime/backends.ts");
   return BACKENDS.map(({ name }) => name);
+}
+
+// --- internal ---
+
+/** What is no number is refused by the settings' own rule. */
+function toContextSize(body: WorkerFields, headers: Headers): number | undefined {
+  const said = body.context_size ?? body.num_ctx;
+  if (said !== undefined && said !== null) return said;
+  const header = headers.get(CONTEXT_HEADER)?.trim();
+  return header === undefined ? undefined : Number(header === "" ? Number.NaN : header);
 }

@@ -1,5 +1,6 @@
 /** Workers in the words of the wire. Pure. */
 import type { WorkerStatus } from "../api/engines.ts";
+import { toGoDuration } from "./go-duration.ts";
 import type { WorkerSnapshot } from "../runtime/snapshot.ts";
 
 export function toWorkerStatus(worker: WorkerSnapshot): WorkerStatus {
@@ -19,7 +20,8 @@ export function toWorkerStatus(worker: WorkerSnapshot): WorkerStatus {
             done_bytes: progress.doneBytes,
             total_bytes: progress.totalBytes,
           },
-    in_use: worker.inUse,
+    in_use: worker.inUse > 0,
+    requests: worker.inUse,
     slots: worker.slots,
     context_size: worker.contextTokens,
     devices: worker.devices,
@@ -29,6 +31,7 @@ export function toWorkerStatus(worker: WorkerSnapshot): WorkerStatus {
     pinned: worker.pinned,
     mismatches: worker.mismatches,
     last_used: worker.lastUsed?.toISOString() ?? null,
+    keep_alive: toGoDuration(worker.keepAliveMs),
     keep_alive_ms: worker.keepAliveMs,
     expires_at: worker.expiresAt?.toISOString() ?? null,
     pid: worker.pid,

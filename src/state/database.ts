@@ -37,6 +37,18 @@ const TABLES = [
      record TEXT NOT NULL, bytes INTEGER NOT NULL) STRICT`,
   // With the sizes, so that the ring is measured without reading records.
   "CREATE INDEX IF NOT EXISTS requests_by_time ON requests (started_at, bytes)",
+  // What the Responses API keeps. Its JSON is apart, so that marking a conversation as used rewrites none of it.
+  `CREATE TABLE IF NOT EXISTS responses (id TEXT PRIMARY KEY, previous_id TEXT, used_at INTEGER NOT NULL,
+     bytes INTEGER NOT NULL, owner TEXT) STRICT`,
+  "CREATE INDEX IF NOT EXISTS responses_by_use ON responses (used_at, bytes)",
+  `CREATE TABLE IF NOT EXISTS response_bodies (id TEXT PRIMARY KEY, response TEXT NOT NULL, input TEXT NOT NULL,
+     events TEXT) STRICT`,
+  "CREATE TABLE IF NOT EXISTS response_items (item_id TEXT PRIMARY KEY, response_id TEXT NOT NULL) STRICT",
+  "CREATE INDEX IF NOT EXISTS response_items_by_response ON response_items (response_id)",
+  // `hash` is the SHA-256 of the key, which is kept nowhere; times in milliseconds since 1970; null is no limit.
+  `CREATE TABLE IF NOT EXISTS api_keys (hash TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, prefix TEXT NOT NULL,
+     scopes TEXT NOT NULL, expires_at INTEGER, max_concurrent INTEGER, rate_per_minute INTEGER,
+     created_at INTEGER NOT NULL, last_used_at INTEGER) STRICT`,
 ];
 
 export class StateDatabase implements Disposable {

@@ -23,7 +23,7 @@ import {
 } from "./ingest.ts";
 import { exclusively, type Layout, namesIn } from "./layout.ts";
 import { PartialBlob, type PartialBlobOptions } from "./partial-blob.ts";
-import { clearFetched, partialBytes, tryLockPartial } from "./partial-files.ts";
+import { clearFetched, markFetched, partialBytes, tryLockPartial } from "./partial-files.ts";
 import type { Pin } from "./pins.ts";
 import { isSoundBlob, publishPart } from "./publish.ts";
 import { shareFile } from "./share.ts";
@@ -81,6 +81,8 @@ export interface Transaction extends AsyncDisposable {
   ): Promise<PartialBlob | "present" | "busy">;
   /** Bytes on disk of a blob that somebody fetches; 0 if nobody does. */
   partialBytes(digest: Digest): Promise<number>;
+  /** Lets a blob that is there outlive the transaction, as one that was fetched: its model is to come within a week. */
+  keep(digest: Digest): Promise<void>;
   /**
    * Enters a model into the index, the last step. The blobs it refers to must be present.
    *
@@ -192,6 +194,11 @@ export class StoreTransaction implements Transaction {
 
   async partialBytes(digest: Digest): Promise<number> {
     return partialBytes(this.#layout, digest);
+  }
+
+  async keep(digest: Digest): Promise<void> {
+    await exclusively(this.#layout, async () => markFetched(this.#layout, digest));
+    this.#created.delete(digest);
   }
 
   async commit(manifest: Uint8Array, ref?: Reference): Promise<StoredModel> {

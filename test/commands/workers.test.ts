@@ -13,7 +13,8 @@ const WORKER: WorkerStatus = {
   state: "ready",
   loading: false,
   progress: null,
-  in_use: 1,
+  in_use: true,
+  requests: 1,
   slots: 4,
   context_size: 4096,
   devices: ["cuda:0", "ram"],
@@ -23,6 +24,7 @@ const WORKER: WorkerStatus = {
   pinned: false,
   mismatches: [],
   last_used: null,
+  keep_alive: "5m0s",
   keep_alive_ms: 300_000,
   expires_at: null,
   pid: 1,
@@ -52,9 +54,9 @@ describe("ps", () => {
   });
 
   test("an older runner that leaves members out is no reason to fail", () => {
-    const { backend_name, model_name, model_id, mode, state, loading, in_use } = WORKER;
+    const { backend_name, model_name, model_id, mode, state, loading, requests } = WORKER;
     const { last_used, keep_alive_ms, expires_at, pid } = WORKER;
-    const identity = { backend_name, model_name, model_id, mode, state, loading, in_use };
+    const identity = { backend_name, model_name, model_id, mode, state, loading, requests };
     const old = { ...identity, last_used, keep_alive_ms, expires_at, pid } as WorkerStatus;
 
     expect(toRow(old, 0).slice(3, 8)).toEqual(["-", "-/-", "-", "1", "Ready"]);

@@ -77,7 +77,7 @@ describe("workers", () => {
     const unloaded = await home.tug(["unload", "pebble"]);
 
     expect(before).toMatchObject([
-      { model_name: expect.stringContaining("pebble"), state: "ready", in_use: 0 },
+      { model_name: expect.stringContaining("pebble"), state: "ready", in_use: false },
     ]);
     expect(unloaded.exitCode).toBe(0);
     await eventually(async () => (await workers(home)).length === 0);

@@ -425,7 +425,7 @@ function wordOf(index: number): string {
 }
 
 /** GPT-2's printable stand-ins for the 256 bytes. */
-function byteTokens(): string[] {
+export function byteTokens(): string[] {
   let replaced = 0;
   return Array.from({ length: 256 }, (_, byte) => {
     const isPrintable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;

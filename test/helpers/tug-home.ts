@@ -1,7 +1,8 @@
 import { afterAll, beforeAll } from "bun:test";
-import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ROOT } from "../../scripts/compile/freshness.ts";
+import { acquireLock } from "../../src/lock.ts";
 import { tugBinary } from "./binary.ts";
 import { freePort } from "./free-port.ts";
 import { killAll, processesNaming } from "./processes.ts";
@@ -80,26 +81,35 @@ export function sharedTugHome(): () => TugHome {
 
 const SHARED_HOME = join(ROOT, "dist", "test-home");
 
-let installed: Promise<string> | undefined;
+/** Names the binary that installed it. */
+const STAMP = "built-for";
+/** Beside the home, which is removed and made anew under it. */
+const SHARED_HOME_LOCK = `${SHARED_HOME}.lock`;
 
+/** One process at a time: another one's older or newer binary would remove what is being copied. */
 async function copyEngine(home: string): Promise<void> {
-  installed ??= installOnce();
-  await cp(await installed, join(home, "backends"), { recursive: true });
+  await tugBinary();
+  using _lock = await acquireLock(SHARED_HOME_LOCK, { waitMs: INSTALL_TIMEOUT_MS });
+  await cp(await installOnce(), join(home, "backends"), { recursive: true });
 }
 
 /** Kept for the next run as long as the binary is the same: the installer itself has tests of its own. */
 async function installOnce(): Promise<string> {
   const stamp = String(Bun.file(await tugBinary()).lastModified);
-  const stampFile = join(SHARED_HOME, "built-for");
   const backends = join(SHARED_HOME, "backends");
-  if ((await readFile(stampFile, "utf8").catch(() => "")) === stamp) return backends;
-  await rm(SHARED_HOME, { recursive: true, force: true });
-  await mkdir(SHARED_HOME, { recursive: true });
+  const builtFor = await readFile(join(SHARED_HOME, STAMP), "utf8").catch(() => "");
+  if (builtFor === stamp) return backends;
+  // The old one goes when the new one is there: an installation that fails takes nothing away.
+  const fresh = `${SHARED_HOME}.new`;
+  await rm(fresh, { recursive: true, force: true });
+  await mkdir(fresh, { recursive: true });
   const { exitCode, stderr } = await runCli(["install-runner"], {
-    env: { TUG_HOME: SHARED_HOME },
+    env: { TUG_HOME: fresh },
     timeoutMs: INSTALL_TIMEOUT_MS,
   });
   if (exitCode !== 0) throw new Error(`cannot install the engine for the tests:\n${stderr}`);
-  await writeFile(stampFile, stamp);
+  await writeFile(join(fresh, STAMP), stamp);
+  await rm(SHARED_HOME, { recursive: true, force: true });
+  await rename(fresh, SHARED_HOME);
   return backends;
 }

@@ -82,7 +82,11 @@ describe("Supervisor: the budget", () => {
     };
     await using at = await setUp({}, { readBudget });
 
-    const leases = await Promise.all(Array.from({ length: 20 }, () => at.acquire("a")));
+    const leases = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        at.acquire("a", { settings: { runtimeFlags: [], parallel: 20 } }),
+      ),
+    );
 
     expect([reads, leases.length]).toEqual([1, 20]);
     for (const lease of leases) lease[Symbol.dispose]();

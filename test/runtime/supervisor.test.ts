@@ -15,6 +15,9 @@ function refuse(): never {
   throw new Error("disk full");
 }
 
+/** Slots for all of them. */
+const MANY = { settings: { runtimeFlags: [], parallel: 20 } };
+
 function never(): Promise<never> {
   return Promise.withResolvers<never>().promise;
 }
@@ -55,7 +58,7 @@ describe("Supervisor: loading", () => {
   test("supervisor: twenty callers at once share one load", async () => {
     await using at = await setUp();
 
-    const leases = await Promise.all(Array.from({ length: 20 }, () => at.acquire("a")));
+    const leases = await Promise.all(Array.from({ length: 20 }, () => at.acquire("a", MANY)));
 
     expect(new Set(leases.map(({ workerId }) => workerId))).toEqual(new Set([1]));
     expect(at.supervisor.list()).toMatchObject([{ inUse: 20 }]);

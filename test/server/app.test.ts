@@ -184,7 +184,7 @@ describe("inference", () => {
 
   test.each([
     ["an empty body", "", "the body is empty, it must be JSON"],
-    ["a list", "[]", "`model` is required"],
+    ["a list", "[]", "the body must be a JSON object"],
     ["a string", '"pebble"', "the body must be a JSON object"],
     ["no model", "{}", "`model` is required"],
     ["an empty model", '{"model":""}', "`model` must not be empty"],
@@ -327,7 +327,9 @@ describe("engines", () => {
         model_name: "me/gone",
         state: "ready",
         loading: false,
-        in_use: 0,
+        in_use: false,
+        requests: 0,
+        keep_alive: "5m0s",
         slots: 4,
         context_size: 4096,
         devices: ["ram"],
@@ -464,6 +466,7 @@ describe("engines", () => {
 
     const response = await createApp(fakeDeps({ installer })).request("/engines/install-backend", {
       method: "POST",
+      headers: { accept: "application/x-ndjson" },
     });
 
     expect(asked).toEqual([{ backend: "llama.cpp", gpu: "auto" }]);

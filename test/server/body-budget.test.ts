@@ -3,7 +3,7 @@ import { BodyBudget } from "../../src/server/body-budget.ts";
 
 describe("BodyBudget", () => {
   test("refuses what does not fit beside what others hold", () => {
-    const budget = new BodyBudget(10);
+    const budget = new BodyBudget({ maxBytes: 10 });
     using first = budget.open();
     using second = budget.open();
     first.take(8);
@@ -13,7 +13,7 @@ describe("BodyBudget", () => {
   });
 
   test("has room again once others have let go", () => {
-    const budget = new BodyBudget(10);
+    const budget = new BodyBudget({ maxBytes: 10 });
     using second = budget.open();
     {
       using first = budget.open();
@@ -24,7 +24,7 @@ describe("BodyBudget", () => {
   });
 
   test("always has room for one alone, however it comes", () => {
-    using only = new BodyBudget(10).open();
+    using only = new BodyBudget({ maxBytes: 10 }).open();
 
     only.take(8);
     only.take(8);

@@ -90,12 +90,16 @@ export interface CountedLease extends Lease {
   readonly releases: number;
   /** How often its engine was heard of. */
   readonly heard: number;
+  /** Why its engine was ended. */
+  readonly givenUp: readonly AppError[];
 }
 
 export function countedLease(socket: string, failure?: AppError): CountedLease {
   let releases = 0;
   let heard = 0;
+  const givenUp: AppError[] = [];
   return {
+    givenUp,
     socket,
     backend: "llama.cpp",
     modelId: PEBBLE_ID,
@@ -105,6 +109,7 @@ export function countedLease(socket: string, failure?: AppError): CountedLease {
     report: undefined,
     isAlive: failure === undefined,
     failure: () => Promise.resolve(failure),
+    giveUp: (reason) => void givenUp.push(reason),
     watch: () => ({
       heard: () => void (heard += 1),
       [Symbol.dispose]: () => undefined,
@@ -127,10 +132,14 @@ export interface FakeRuntime extends Runtime {
   readonly events: RuntimeEvents;
 }
 
-/** @param options.acquire replaces the grant, to refuse or to make wait */
+/** Waits for the worker until it resolves; what it rejects with is the refusal. */
+export type Gate = (request: AcquireRequest) => Promise<unknown>;
+
+/** @param options.acquire replaces the grant */
 export function fakeRuntime(options: {
   socket?: string;
   failure?: AppError;
+  gate?: Gate;
   workers?: WorkerSnapshot[];
   acquire?: (request: AcquireRequest) => Promise<Lease>;
   unload?: UnloadOutcome;
@@ -145,12 +154,13 @@ export function fakeRuntime(options: {
     unloads,
     pins,
     events: new RuntimeEvents(),
-    acquire(request) {
+    async acquire(request) {
       acquired.push(request);
       if (options.acquire !== undefined) return options.acquire(request);
+      await options.gate?.(request);
       const lease = countedLease(options.socket ?? "/nowhere.sock", options.failure);
       leases.push(lease);
-      return Promise.resolve(lease);
+      return lease;
     },
     list: () => options.workers ?? [],
     unload(filter) {

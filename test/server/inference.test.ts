@@ -1,20 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import { Hono } from "hono";
 import { AppError } from "../../src/errors.ts";
-import type { Lease } from "../../src/runtime/lease.ts";
-import { createApp } from "../../src/server/app.ts";
 import type { AcquireRequest } from "../../src/runtime/supervisor.ts";
 import { BodyBudget } from "../../src/server/body-budget.ts";
-import type { AppDeps, AppEnv } from "../../src/server/deps.ts";
+import type { AppEnv } from "../../src/server/deps.ts";
 import { OPENAI } from "../../src/server/dialect.ts";
 import { FIRST_COMMENT_MS, serveInference } from "../../src/server/inference.ts";
-import { type Listening, listen } from "../../src/server/listen.ts";
 import type { InferenceFacts, InferenceObserver } from "../../src/server/observer.ts";
 import { COMMENT_INTERVAL_MS } from "../../src/server/waiting-response.ts";
 import { FakeClock } from "../fakes/clock.ts";
 import {
   chatEvents,
-  type FakeEngine,
   type Script,
   speaks,
   startFakeEngine,
@@ -22,6 +18,7 @@ import {
 } from "../fakes/engine.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { countedLease, type CountedLease, fakeDeps, fakeRuntime, rejection } from "./fake-deps.ts";
+import { type EngineApp, engineApp, type EngineAppOptions } from "./engine-app.ts";
 
 const CHAT = "/v1/chat/completions";
 const DIED = new AppError("worker_failed", "cannot serve `pebble`: it was killed");
@@ -36,53 +33,20 @@ const TOO_LONG = {
   },
 };
 
-interface Setup extends AsyncDisposable {
-  readonly engine: FakeEngine;
-  readonly clock: FakeClock;
+interface Setup extends Omit<EngineApp, "post"> {
   readonly acquired: readonly AcquireRequest[];
   readonly leases: readonly CountedLease[];
-  readonly listening: Listening;
   post(body?: object, init?: RequestInit): Promise<Response>;
 }
 
-interface SetupOptions {
-  /** Waits for the worker until it resolves; what it rejects with is the refusal. */
-  readonly gate?: (request: AcquireRequest) => Promise<unknown>;
-  readonly failure?: AppError;
-  readonly deps?: Partial<AppDeps>;
-}
-
-async function setUp(script: Script, options: SetupOptions = {}): Promise<Setup> {
-  const engine = await startFakeEngine(script);
-  const clock = new FakeClock();
-  const leases: CountedLease[] = [];
-  const runtime = fakeRuntime({
-    async acquire(request): Promise<Lease> {
-      await options.gate?.(request);
-      const lease = countedLease(engine.socket, options.failure);
-      leases.push(lease);
-      return lease;
-    },
-  });
-  const app = createApp(fakeDeps({ runtime, clock, ...options.deps }));
-  const listening = await listen({ app, hostname: "127.0.0.1", port: 0 });
+async function setUp(script: Script, options: EngineAppOptions = {}): Promise<Setup> {
+  const it = await engineApp(script, options);
+  const { acquired, leases } = it.runtime;
   return {
-    engine,
-    clock,
+    ...it,
+    acquired,
     leases,
-    listening,
-    acquired: runtime.acquired,
-    post: (body, init) =>
-      fetch(`${listening.endpoint}${CHAT}`, {
-        method: "POST",
-        body: JSON.stringify({ model: "pebble", stream: true, ...body }),
-        keepalive: false,
-        ...init,
-      }),
-    async [Symbol.asyncDispose]() {
-      await listening.stop();
-      await engine[Symbol.asyncDispose]();
-    },
+    post: (body, init) => it.post(CHAT, { model: "pebble", stream: true, ...body }, init),
   };
 }
 
@@ -219,7 +183,11 @@ describe("a long wait", () => {
 
   test.each([
     ["the engine's own refusal", { error: { code: 400, message: "bad grammar" } }, "bad grammar"],
-    ["a prompt that is too long", TOO_LONG, "the prompt has 1209 tokens, the context 256"],
+    [
+      "a prompt that is too long",
+      TOO_LONG,
+      "prompt is too long: 1209 tokens > 256 maximum (maximum context length is 256 tokens)",
+    ],
   ])("inference: after the comments %s is an event", async (_, refusal, message) => {
     const loaded = Promise.withResolvers<void>();
     await using it = await setUp((exchange) => exchange.json(400, refusal), {
@@ -294,7 +262,7 @@ describe("a long wait", () => {
   });
 
   test("inference: the body is held until the answer begins, because another worker may need it", async () => {
-    const bodies = new BodyBudget(50);
+    const bodies = new BodyBudget({ maxBytes: 50 });
     const loaded = Promise.withResolvers<void>();
     await using engine = await startFakeEngine(speaks(["Paris"]));
     const runtime = fakeRuntime({
@@ -467,7 +435,8 @@ describe("what an engine refuses", () => {
         error: {
           code: "context_length_exceeded",
           type: "invalid_request_error",
-          message: "cannot answer with `pebble`: the prompt has 1209 tokens, the context 256",
+          message:
+            "cannot answer with `pebble`: prompt is too long: 1209 tokens > 256 maximum (maximum context length is 256 tokens)",
           details: { prompt_tokens: 1209, context_tokens: 256 },
         },
       });
@@ -480,7 +449,7 @@ describe("what an engine refuses", () => {
     const { message } = TOO_LONG.error;
     await using it = await setUp((exchange) => exchange.json(400, { error: { message } }));
 
-    expect(await (await it.post()).text()).toContain("1209 tokens, the context 256");
+    expect(await (await it.post()).text()).toContain("1209 tokens > 256 maximum");
   });
 
   test.each([
@@ -534,7 +503,14 @@ describe("what an engine refuses", () => {
     const response = await it.post();
 
     expect(response.status).toBe(503);
-    expect(await response.json()).toEqual(error);
+    expect(await response.json()).toEqual({
+      error: {
+        message: "no slot is free",
+        type: "server_error",
+        param: null,
+        code: "worker_failed",
+      },
+    });
   });
 });
 
@@ -642,7 +618,7 @@ describe("observers", () => {
     expect(seen.calls).toEqual([
       "acquired 1",
       "responded 400",
-      'chunk {"error":{"message":"no"}}',
+      'chunk {"error":{"message":"no","type":"invalid_request_error","param":null,"code":"invalid_request"}}',
       "ended well",
     ]);
   });

@@ -63,6 +63,12 @@ test.each<[string, object, object | undefined]>([
   expect(body["chat_template_kwargs"]).toEqual(expected);
 });
 
+test("thinking: what is off leaves no tokens for templates that ignore it", () => {
+  const body = applyDefaults({ messages: [QUESTION] }, { think: false, parameters: {} });
+
+  expect(body["reasoning_budget_tokens"]).toBe(0);
+});
+
 test("thinking: a prompt without messages has no template", () => {
   const body = { prompt: "Why?" };
 

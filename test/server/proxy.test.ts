@@ -1,57 +1,29 @@
 import { describe, expect, test } from "bun:test";
 import { gzipSync } from "node:zlib";
 import { AppError } from "../../src/errors.ts";
-import { createApp } from "../../src/server/app.ts";
-import type { AppDeps } from "../../src/server/deps.ts";
-import { type Listening, listen } from "../../src/server/listen.ts";
 import { requestHeaders, responseHeaders } from "../../src/server/proxy.ts";
 import {
   type Exchange,
-  type FakeEngine,
   type Script,
   speaks,
   speaksForEver,
-  startFakeEngine,
   thinksForEver,
 } from "../fakes/engine.ts";
 import { eventually } from "../helpers/eventually.ts";
-import { type FakeRuntime, fakeDeps, fakeRuntime } from "./fake-deps.ts";
+import { type FakeRuntime, fakeRuntime } from "./fake-deps.ts";
+import { type EngineApp, engineApp, type EngineAppOptions } from "./engine-app.ts";
 
 const CHAT = "/v1/chat/completions";
 
-interface Setup extends AsyncDisposable {
-  readonly engine: FakeEngine;
-  readonly runtime: FakeRuntime;
-  readonly listening: Listening;
+interface Setup extends Omit<EngineApp, "post"> {
   post(body?: object, init?: RequestInit): Promise<Response>;
 }
 
-async function setUp(
-  script: Script,
-  options: { failure?: AppError; deps?: Partial<AppDeps> } = {},
-): Promise<Setup> {
-  const engine = await startFakeEngine(script);
-  const runtime = fakeRuntime({
-    socket: engine.socket,
-    ...(options.failure === undefined ? {} : { failure: options.failure }),
-  });
-  const app = createApp(fakeDeps({ runtime, ...options.deps }));
-  const listening = await listen({ app, hostname: "127.0.0.1", port: 0 });
+async function setUp(script: Script, options: EngineAppOptions = {}): Promise<Setup> {
+  const it = await engineApp(script, options);
   return {
-    engine,
-    runtime,
-    listening,
-    post: (body, init) =>
-      fetch(`${listening.endpoint}${CHAT}`, {
-        method: "POST",
-        body: JSON.stringify({ model: "pebble", stream: true, ...body }),
-        keepalive: false,
-        ...init,
-      }),
-    async [Symbol.asyncDispose]() {
-      await listening.stop();
-      await engine[Symbol.asyncDispose]();
-    },
+    ...it,
+    post: (body, init) => it.post(CHAT, { model: "pebble", stream: true, ...body }, init),
   };
 }
 
@@ -111,14 +83,16 @@ describe("proxyToWorker", () => {
     expect(await released(it.runtime)).toBe(1);
   });
 
-  test("proxy: an engine's own error keeps its status and body", async () => {
+  test("proxy: an engine's own error keeps its status and words, in OpenAI's shape", async () => {
     const error = { error: { code: 400, message: "bad grammar", type: "invalid_request_error" } };
     await using it = await setUp((exchange) => exchange.json(400, error));
 
     const response = await it.post();
 
     expect(response.status).toBe(400);
-    expect(await response.json()).toEqual(error);
+    expect(await response.json()).toEqual({
+      error: { ...error.error, code: "invalid_request", param: null },
+    });
   });
 
   test("proxy: a compressed answer stays compressed", async () => {

@@ -46,6 +46,42 @@ describe("readBody", () => {
     });
   });
 
+  test("body: one that does not come is let go of", async () => {
+    let isCancelled = false;
+    const stalled = new ReadableStream<Uint8Array>({
+      start: (controller) => controller.enqueue(new TextEncoder().encode("1")),
+      cancel: () => void (isCancelled = true),
+    });
+
+    expect(await rejection(readBody(request(stalled), { timeoutMs: 1 }))).toMatchObject({
+      code: "timed_out",
+    });
+    expect(isCancelled).toBe(true);
+  });
+
+  test("body: what is too large is not read to its end", async () => {
+    let pulls = 0;
+    const endless = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        pulls += 1;
+        controller.enqueue(new Uint8Array(1000));
+      },
+    });
+
+    const error = await rejection(readBody(request(endless), { maxBytes: 10_000 }));
+
+    expect(error).toMatchObject({ code: "request_too_large" });
+    expect(pulls).toBeLessThan(20);
+  });
+
+  test("body: a connection that breaks in the middle is a client that left", async () => {
+    const broken = new ReadableStream<Uint8Array>({
+      pull: (controller) => controller.error(new Error("reset")),
+    });
+
+    expect(await rejection(readBody(request(broken)))).toMatchObject({ code: "cancelled" });
+  });
+
   test("body: chunks are joined", async () => {
     const bytes = await readBody(request(streamed("12", "345")), { maxBytes: 5 });
 
@@ -69,6 +105,44 @@ describe("parseBody", () => {
     ).toMatchObject({
       code: "invalid_request",
     });
+  });
+
+  test("body: what is nested too deep is refused before it is parsed", async () => {
+    const deep = `{"model":"p","x":${"[".repeat(100_000)}${"]".repeat(100_000)}}`;
+
+    expect(await rejection(parseBody(request(deep), Body))).toMatchObject({
+      code: "invalid_request",
+      message: expect.stringContaining("nested"),
+    });
+  });
+
+  test("body: of two members with one name the last counts, as for engines", async () => {
+    const { value } = await parseBody(request('{"model":"a","model":"b"}'), Body);
+
+    expect(value.model).toBe("b");
+  });
+
+  test("body: a field that is wrong is named beside the message, too", async () => {
+    const error = await rejection(parseBody(request("{}"), Body));
+
+    expect(error).toMatchObject({ details: { param: "model" } });
+  });
+
+  test("body: of many wrong members only the first is looked at", async () => {
+    let looked = 0;
+    const Member = v.pipe(
+      v.any(),
+      v.check(() => {
+        looked += 1;
+        return false;
+      }, "is wrong"),
+    );
+    const text = JSON.stringify({ list: Array.from({ length: 1000 }, () => 1) });
+
+    const error = await rejection(parseBody(request(text), v.object({ list: v.array(Member) })));
+
+    expect(error).toMatchObject({ details: { param: "list.0" } });
+    expect(looked).toBe(1);
   });
 
   test("body: what is shown of a wrong value is short", async () => {

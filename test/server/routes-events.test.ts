@@ -52,6 +52,18 @@ async function open(deps: Partial<AppDeps>): Promise<Reader> {
 }
 
 describe("GET /engines/events", () => {
+  test("HEAD has no reader, and leaves nothing behind", async () => {
+    const clock = new FakeClock();
+    const deps = fakeDeps({ runtime: fakeRuntime({ workers: [] }), clock });
+
+    const response = await createApp(deps).request("/engines/events", { method: "HEAD" });
+
+    expect(response.status).toBe(200);
+    expect(response.headers.get("content-type")).toBe("text/event-stream");
+    expect(response.body).toBeNull();
+    expect(clock.pending).toBe(0);
+  });
+
   test("begins with the workers, then tells what happens in the words of the wire", async () => {
     const runtime = fakeRuntime({ workers: [IDLE_WORKER] });
     const reader = await open({ runtime, clock: new FakeClock() });

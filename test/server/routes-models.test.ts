@@ -15,6 +15,8 @@ import { FIRST_SHARD, PEBBLE } from "../helpers/pebble.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 import { fakeDistribution } from "./fake-distribution.ts";
 
+const NDJSON = { accept: "application/x-ndjson" };
+
 const signal = new AbortController().signal;
 const ID_OF_NOTHING = `sha256:${"0".repeat(64)}`;
 
@@ -390,7 +392,11 @@ describe("export and load", () => {
     expect(archive.headers.get("content-disposition")).toContain("me-model-v1.tar");
     const bytes = await archive.bytes();
     expect(archive.headers.get("x-archive-size")).toBe(String(bytes.length));
-    const loaded = await other.app.request("/models/load", { method: "POST", body: bytes }, {});
+    const loaded = await other.app.request(
+      "/models/load",
+      { method: "POST", body: bytes, headers: NDJSON },
+      {},
+    );
 
     const events = await lines<Model[]>(loaded);
     expect(events.at(-1)).toMatchObject({ type: "success", result: [{ id }] });
@@ -412,7 +418,11 @@ describe("export and load", () => {
     });
     const same = await it.call("POST", "/models/export", { models: ["me/two"], have: [one] });
     const bytes = await whole.bytes();
-    const loaded = await other.app.request("/models/load", { method: "POST", body: bytes }, {});
+    const loaded = await other.app.request(
+      "/models/load",
+      { method: "POST", body: bytes, headers: NDJSON },
+      {},
+    );
 
     const result = [{ id: one }, { id: two }];
     expect((await lines<Model[]>(loaded)).at(-1)).toMatchObject({ type: "success", result });
@@ -442,7 +452,11 @@ describe("export and load", () => {
     await using it = await bench();
 
     const body = "this is no archive".repeat(100);
-    const loaded = await it.app.request("/models/load", { method: "POST", body }, {});
+    const loaded = await it.app.request(
+      "/models/load",
+      { method: "POST", body, headers: NDJSON },
+      {},
+    );
 
     expect((await lines(loaded)).at(-1)).toMatchObject({
       type: "error",
@@ -467,7 +481,11 @@ describe("export and load", () => {
     const chunks: Uint8Array[] = [];
     for await (const chunk of response.body ?? []) chunks.push(chunk);
     const bytes = Buffer.concat(chunks);
-    const again = await fetch(`${server.url.href}models/load`, { method: "POST", body: bytes });
+    const again = await fetch(`${server.url.href}models/load`, {
+      method: "POST",
+      body: bytes,
+      headers: NDJSON,
+    });
 
     expect((await lines<Model[]>(again)).at(-1)).toMatchObject({ result: [{ id }] });
   });

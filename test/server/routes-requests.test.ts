@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { Hono } from "hono";
 import type { RequestRecord, RequestsOfModel } from "../../src/api/requests.ts";
 import { AppError, toAppError } from "../../src/errors.ts";
+import type { Caller } from "../../src/server/auth.ts";
 import type { AppEnv } from "../../src/server/deps.ts";
 import { toErrorResponse } from "../../src/server/error-response.ts";
 import { metricsRoutes } from "../../src/server/routes/metrics.ts";
@@ -38,7 +39,11 @@ function fakeLog(records: RequestRecord[], isRecording = true) {
   return { log, add, listeners };
 }
 
-function setUp(records: RequestRecord[], overrides: Partial<RequestRoutesDeps> = {}) {
+function setUp(
+  records: RequestRecord[],
+  overrides: Partial<RequestRoutesDeps> = {},
+  caller?: Caller,
+) {
   const fake = fakeLog(records);
   const deps = {
     requestLog: () => fake.log,
@@ -49,6 +54,10 @@ function setUp(records: RequestRecord[], overrides: Partial<RequestRoutesDeps> =
     ...overrides,
   };
   const app = new Hono<AppEnv>();
+  app.use((c, next) => {
+    if (caller !== undefined) c.set("caller", caller);
+    return next();
+  });
   app.route("/engines", requestRoutes(deps));
   app.onError((error) => toErrorResponse(toAppError(error)));
   const ask = (path: string, init?: RequestInit, trusted = true) =>
@@ -125,9 +134,15 @@ describe("GET /engines/requests", () => {
   );
 
   test("shows who has shown the key what it asks for", async () => {
-    const { ask } = setUp([record("1")], { apiKey: "k" });
+    const { ask } = setUp([record("1")], {}, { name: "me", scopes: ["admin"] });
 
     expect((await ask("", {}, false)).status).toBe(200);
+  });
+
+  test("hides them from a key without the scope", async () => {
+    const { ask } = setUp([record("1")], {}, { name: "me", scopes: ["inference", "models"] });
+
+    expect((await ask("", {}, false)).status).toBe(403);
   });
 
   test("says where there is nothing to ask", async () => {

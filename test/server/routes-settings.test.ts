@@ -370,7 +370,6 @@ describe("Docker Model Runner's form", () => {
     expect(json).toMatchObject([
       {
         model_id: model.id,
-        mode: null,
         Backend: "llama.cpp",
         ModelID: model.id,
         Mode: "completion",
@@ -379,7 +378,7 @@ describe("Docker Model Runner's form", () => {
           "runtime-flags": ["--no-warmup"],
           speculative: { draft_model: "small", num_tokens: 6, min_acceptance_rate: 0.4 },
           llamacpp: { "reasoning-budget": 0 },
-          keep_alive: "10m",
+          keep_alive: "10m0s",
         },
       },
     ]);
@@ -449,7 +448,7 @@ describe("POST /engines/explain", () => {
     expect(result.settings).toContainEqual({ name: "parallel", value: 4, source: "default" });
     expect(result.command?.join(" ")).toBe(
       "/engines/1/llama-server --metrics --threads 3 --model /b/pebble.gguf --host worker.sock --alias pebble --jinja " +
-        "--ctx-size 2048 --parallel 4 --kv-unified --cache-type-k f16 --cache-type-v f16 --cache-ram 0 " +
+        "--ctx-size 2048 --parallel 4 --kv-unified --threads-http 12 --cache-type-k f16 --cache-type-v f16 --cache-ram 0 " +
         `--ctx-checkpoints ${CHECKPOINTS} --no-warmup`,
     );
     expect(result).toMatchObject({ sandbox: "bubblewrap", reported: null, mismatches: [] });

@@ -41,7 +41,8 @@ function bench(overrides: Partial<Distribution> = {}, pulls?: PullJobs): Bench {
 }
 
 function toInit(method: string, body: unknown): RequestInit {
-  return body === undefined ? { method } : { method, body: JSON.stringify(body) };
+  const headers = { accept: "application/x-ndjson" };
+  return body === undefined ? { method, headers } : { method, headers, body: JSON.stringify(body) };
 }
 
 async function lines<Result>(response: Response): Promise<ProgressEvent<Result>[]> {

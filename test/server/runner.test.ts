@@ -35,6 +35,7 @@ function rig(options: { idleExitMs: number | null; busy?: boolean }): Rig {
   const listening: Listening = {
     endpoint: "http://127.0.0.1:1",
     endpointProblem: Promise.resolve(null),
+    authority: null,
     socket: "/s",
     pendingRequests: () => state.pending,
     stop: () => {

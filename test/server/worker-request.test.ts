@@ -20,6 +20,9 @@ describe("toRequestSettings", () => {
     [{ keep_alive: null, ttl: null }, { "x-keep-alive": " 2m " }, { keep_alive: "2m" }],
     [{ context_size: -1 }, {}, { context_size: -1 }],
     [{ context_size: null }, {}, {}],
+    [{ num_ctx: 4096 }, {}, { context_size: 4096 }],
+    [{ context_size: 1024, num_ctx: 4096 }, { "x-context-size": "8192" }, { context_size: 1024 }],
+    [{}, { "x-context-size": " 8192 " }, { context_size: 8192 }],
   ])("request: %j with %j says %j", (body, headers, settings) => {
     expect(toRequestSettings(body, new Headers(headers))).toEqual(settings);
   });
@@ -32,6 +35,9 @@ describe("toRequestSettings", () => {
     [{ context_size: 0 }, {}],
     [{ context_size: 1.5 }, {}],
     [{ context_size: 1e12 }, {}],
+    [{ num_ctx: -5 }, {}],
+    [{}, { "x-context-size": "many" }],
+    [{}, { "x-context-size": "" }],
   ])("request: %j with %j is refused", (body, headers) => {
     expect(() => toRequestSettings(body, new Headers(headers))).toThrow(
       expect.objectContaining({

@@ -1,14 +1,22 @@
 /** The routes under `/models` for archives: models out of the store and into it as tar files. */
 import type { Context, Hono } from "hono";
 import * as v from "valibot";
-import { ARCHIVE_SIZE } from "../../api/headers.ts";
+import { ARCHIVE_SIZE, PROGRESS_TYPE } from "../../api/headers.ts";
+import type { Model } from "../../api/models.ts";
 import { AppError } from "../../errors.ts";
 import type { ModelArchive } from "../../models/export.ts";
 import { describeModel } from "../../models/inspect.ts";
 import type { Store } from "../../store/store.ts";
-import type { AppEnv } from "../deps.ts";
+import type { AppEnv, WorkOptions } from "../deps.ts";
+import { DockerWords, readsProgress } from "../docker-progress.ts";
 import { progressResponse } from "../progress-response.ts";
 import { parseBody } from "../request-body.ts";
+
+export const ExportBody = v.strictObject({
+  models: v.pipe(v.array(v.string()), v.minLength(1)),
+  have: v.exactOptional(v.array(v.string())),
+  missing_from: v.exactOptional(v.string()),
+});
 
 /** Before the routes that take any name. */
 export function addArchiveRoutes(routes: Hono<AppEnv>, store: Store): void {
@@ -24,28 +32,28 @@ export function addArchiveRoutes(routes: Hono<AppEnv>, store: Store): void {
 
 // --- internal ---
 
-const EXPORT_REQUEST = v.strictObject({
-  models: v.pipe(v.array(v.string()), v.minLength(1)),
-  have: v.exactOptional(v.array(v.string())),
-  missing_from: v.exactOptional(v.string()),
-});
-
-function load(c: Context<AppEnv>, store: Store): Response {
+/** Docker's CLI reads the status alone: it gets one when all is done, and one line. */
+async function load(c: Context<AppEnv>, store: Store): Promise<Response> {
   const { body, signal } = c.req.raw;
   if (body === null) {
     throw new AppError("invalid_request", "cannot load a model: the body is empty", {
       hint: "Send the tar archive of a model.",
     });
   }
-  return progressResponse(signal, async (options) => {
+  const work = async (options: WorkOptions): Promise<Model[]> => {
     const { importModels } = await import("../../models/import.ts");
     const models = await importModels(store, body, options);
     return Promise.all(models.map((model) => describeModel(store, model)));
-  });
+  };
+  if (readsProgress(c.req.raw)) return progressResponse(signal, work);
+  const result = await work({ signal, onProgress: () => undefined });
+  const words = new DockerWords<Model[]>("pull", () => "Model loaded successfully");
+  const line = words.line({ type: "success", result });
+  return c.body(line, 200, { "content-type": PROGRESS_TYPE });
 }
 
 async function exportSeveral(c: Context<AppEnv>, store: Store): Promise<Response> {
-  const { value } = await parseBody(c.req.raw, EXPORT_REQUEST);
+  const { value } = await parseBody(c.req.raw, ExportBody);
   const { models, have = [], missing_from: path } = value;
   const { signal } = c.req.raw;
   if (path !== undefined && c.env?.trusted !== true) {

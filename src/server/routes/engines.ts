@@ -5,21 +5,23 @@ import type { EngineInstallation } from "../../api/engines.ts";
 import type { DiskUsage } from "../../api/models.ts";
 import { AppError } from "../../errors.ts";
 import type { Installation } from "../../runtime/backend.ts";
-import type { AppDeps, AppEnv } from "../deps.ts";
+import type { AppDeps, AppEnv, WorkOptions } from "../deps.ts";
+import { readsProgress } from "../docker-progress.ts";
 import { progressResponse } from "../progress-response.ts";
 import { parseBody, parseOptionalBody } from "../request-body.ts";
 import { knownBackends, requireBackend } from "../worker-request.ts";
 import { addEventRoute } from "./events.ts";
 import { addWorkerRoutes } from "./workers.ts";
 
-const InstallBody = v.object({
-  backend: v.optional(v.string()),
+/** `""` and null say nothing, as in Docker Model Runner. */
+export const InstallBody = v.object({
+  backend: v.nullish(v.string()),
   gpu: v.optional(v.picklist(["auto", "none", "cuda", "rocm", "vulkan", "metal"]), "auto"),
   source: v.optional(v.string()),
-  version: v.optional(v.string()),
+  version: v.nullish(v.string()),
 });
 
-const UninstallBody = v.object({ backend: v.string(), version: v.optional(v.string()) });
+export const UninstallBody = v.object({ backend: v.string(), version: v.nullish(v.string()) });
 
 export function engineRoutes(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
@@ -30,12 +32,18 @@ export function engineRoutes(deps: AppDeps): Hono<AppEnv> {
   addEventRoute(app, deps);
   app.post("/install-backend", async (c) => {
     const request = await parseOptionalBody(c.req.raw, InstallBody);
-    const backend = await requireBackend(request.backend ?? (await defaultBackend()));
+    const backend = await requireBackend(request.backend || (await defaultBackend()));
     const installer = await deps.installer();
-    return progressResponse<EngineInstallation>(c.req.raw.signal, async (options) => {
-      const installation = await installer.install({ ...request, backend }, options);
+    const work = async (options: WorkOptions): Promise<EngineInstallation> => {
+      const version = request.version || undefined;
+      const installation = await installer.install({ ...request, backend, version }, options);
       return toEngineInstallation({ ...installation, active: true });
-    });
+    };
+    const { signal } = c.req.raw;
+    if (readsProgress(c.req.raw)) return progressResponse(signal, work);
+    // Docker Model Runner's way: nothing until it is done, then a status without a body.
+    await work({ signal, onProgress: () => undefined });
+    return c.body(null, 200);
   });
   app.post("/uninstall-backend", async (c) => {
     const { value } = await parseBody(c.req.raw, UninstallBody);
@@ -93,20 +101,16 @@ async function measureDisk(deps: AppDeps): Promise<DiskUsage> {
 
 async function uninstall(
   deps: AppDeps,
-  request: v.InferOutput<typeof UninstallBody>,
+  { backend, version }: v.InferOutput<typeof UninstallBody>,
 ): Promise<EngineInstallation[]> {
-  await requireBackend(request.backend);
-  if (deps.runtime?.list().some(({ backend }) => backend === request.backend) === true) {
-    throw new AppError(
-      "conflict",
-      `cannot uninstall \`${request.backend}\`: it is running a model`,
-      {
-        hint: "Stop it with `tug unload --all` first.",
-      },
-    );
+  await requireBackend(backend);
+  if (deps.runtime?.list().some((worker) => worker.backend === backend) === true) {
+    throw new AppError("conflict", `cannot uninstall \`${backend}\`: it is running a model`, {
+      hint: "Stop it with `tug unload --all` first.",
+    });
   }
   const installer = await deps.installer();
-  const removed = await installer.uninstall(request);
+  const removed = await installer.uninstall({ backend, version: version || undefined });
   return removed.map((installation) => toEngineInstallation({ ...installation, active: false }));
 }
 

@@ -9,6 +9,7 @@ import { AppError } from "../../errors.ts";
 import { maySeePrompts } from "../auth.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
 import type { LogSource } from "../log-reader.ts";
+import { readFlag } from "../query-flag.ts";
 
 export type LogRoutesDeps = Pick<AppDeps, "logs" | "resolve" | "runner" | "apiKey">;
 
@@ -22,9 +23,9 @@ export function logRoutes(deps: LogRoutesDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get("/logs", async (c) => {
     const logs = present(deps.logs);
-    const follow = parseFlag("follow", c.req.query("follow"));
-    const engines = !parseFlag("no-engines", c.req.query("no-engines"));
-    if (engines && !maySeePrompts(c, deps.apiKey)) throw notForAll();
+    const follow = readFlag(c, "follow");
+    const engines = !readFlag(c, "no-engines");
+    if (engines && !maySeePrompts(c)) throw notForAll();
     if (!engines && !logs.hasRunnerLog) throw notHere();
     if (follow) refuseWithoutRunner(deps);
     const sinceMs = parseSince(c.req.query("since"));
@@ -68,7 +69,7 @@ function notForAll(): AppError {
     "forbidden",
     "cannot show the engines' logs: requests may be quoted in them",
     {
-      hint: "Run `tug logs` on the machine itself, set TUG_API_KEY for the runner and send the key, or ask for `/logs?no-engines=true`.",
+      hint: "Run `tug logs` on the machine itself, send a key with the scope `admin` (`tug key create NAME --scope admin`), or ask for `/logs?no-engines=true`.",
     },
   );
 }
@@ -98,16 +99,6 @@ function parseTail(text: string | undefined): number | undefined {
   if (tail <= MAX_TAIL) return tail;
   throw new AppError("usage", `cannot show the last \`${shown(text)}\` lines`, {
     hint: `Give a whole number up to ${MAX_TAIL}, or \`all\`.`,
-  });
-}
-
-/** A bare key is true, as in `?follow`. @throws invalid_request */
-function parseFlag(name: string, value: string | undefined): boolean {
-  if (value === undefined || /^(?:false|0)$/i.test(value)) return false;
-  if (/^(?:true|1|)$/i.test(value)) return true;
-  const reason = `\`${name}\` must be true or false`;
-  throw new AppError("invalid_request", `cannot read the query: ${reason}`, {
-    hint: `Write \`${name}=true\`.`,
   });
 }
 

@@ -1,7 +1,13 @@
 /** `/models`: what is in the store, and what comes in, goes out and is removed. */
 import { type Context, Hono } from "hono";
 import * as v from "valibot";
-import type { PackageRequest, PruneResult, TagResult, VerifyResult } from "../../api/models.ts";
+import type {
+  PackageRequest,
+  PruneResult,
+  RepackageResult,
+  TagResult,
+  VerifyResult,
+} from "../../api/models.ts";
 import { AppError } from "../../errors.ts";
 import { ensureBuiltin, isBuiltin } from "../../models/builtin.ts";
 import { inspectModel, listModels } from "../../models/inspect.ts";
@@ -9,12 +15,37 @@ import { reportBytes } from "../../models/progress.ts";
 import type { RemoteOverrides } from "../../models/remote-settings.ts";
 import type { Remotes } from "../../models/remotes.ts";
 import { formatReference, looksLikeId, parseReference } from "../../oci/reference.ts";
-import type { Store } from "../../store/store.ts";
+import type { RemoveEvent, Store } from "../../store/store.ts";
 import type { AppEnv } from "../deps.ts";
 import { progressResponse } from "../progress-response.ts";
+import { readFlag } from "../query-flag.ts";
 import { parseBody, parseOptionalBody } from "../request-body.ts";
 import { addArchiveRoutes } from "./archives.ts";
 import { addTransferRoutes, type TransferRoutesDeps } from "./transfers.ts";
+
+export const PackageBody = v.strictObject({
+  model: v.string(),
+  gguf: v.exactOptional(v.string()),
+  safetensors_dir: v.exactOptional(v.string()),
+  dduf: v.exactOptional(v.string()),
+  from: v.exactOptional(v.string()),
+  licenses: v.exactOptional(v.array(v.string())),
+  chat_template: v.exactOptional(v.string()),
+  mmproj: v.exactOptional(v.string()),
+  context_size: v.exactOptional(v.number()),
+  format: v.exactOptional(v.picklist(["docker", "cncf"])),
+  created: v.exactOptional(v.string()),
+  link: v.exactOptional(v.boolean()),
+  push: v.exactOptional(v.boolean()),
+  keep: v.exactOptional(v.boolean()),
+  insecure: v.exactOptional(v.boolean()),
+  annotations: v.exactOptional(v.record(v.string(), v.string())),
+});
+
+export const PruneBody = v.strictObject({
+  all: v.optional(v.boolean(), false),
+  dry_run: v.optional(v.boolean(), false),
+});
 
 export interface ModelRoutesDeps extends TransferRoutesDeps {
   readonly store: Store;
@@ -44,37 +75,41 @@ export function modelRoutes(deps: ModelRoutesDeps): Hono<AppEnv> {
   addArchiveRoutes(routes, store);
   addTransferRoutes(routes, deps);
   routes.post("/:name{.+}/tag", (c) => tag(c, store));
+  routes.post("/:name{.+}/repackage", (c) => repackage(c, store));
   routes.get("/:name{.+}", (c) => inspect(c, deps));
   routes.delete("/:name{.+}", (c) => remove(c, deps));
   return routes;
+}
+
+/**
+ * @param name whole: names are not completed
+ * @param options.force a model that runs is drained first
+ * @throws model_not_found, invalid_reference, model_in_use, conflict, cancelled
+ */
+export async function removeModel(
+  { store, inUse, drain }: Pick<ModelRoutesDeps, "store" | "inUse" | "drain">,
+  name: string,
+  { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
+): Promise<RemoveEvent[]> {
+  // By the index alone: what is damaged must be removable.
+  const model = await store.find(name);
+  // With another tag left, the model stays: taking one away disturbs nobody.
+  const goes = model.tags.length <= 1 || looksLikeId(name) || name.includes("@");
+  const isUsed = goes && inUse?.(model.digest) === true;
+  if (isUsed && !force) throw busy(`\`${name}\``, name);
+  // Held until it is gone, so that nobody loads what is being removed.
+  using _drained = isUsed ? await drain?.(model.digest, { signal }) : undefined;
+  return await store.remove(name, { force });
 }
 
 // --- internal ---
 
 type RouteContext = Context<AppEnv>;
 
-const PACKAGE_REQUEST = v.strictObject({
-  model: v.string(),
-  gguf: v.exactOptional(v.string()),
-  safetensors_dir: v.exactOptional(v.string()),
-  dduf: v.exactOptional(v.string()),
-  from: v.exactOptional(v.string()),
-  licenses: v.exactOptional(v.array(v.string())),
-  chat_template: v.exactOptional(v.string()),
-  mmproj: v.exactOptional(v.string()),
-  context_size: v.exactOptional(v.number()),
-  format: v.exactOptional(v.picklist(["docker", "cncf"])),
-  created: v.exactOptional(v.string()),
-  link: v.exactOptional(v.boolean()),
-  push: v.exactOptional(v.boolean()),
-  keep: v.exactOptional(v.boolean()),
-  insecure: v.exactOptional(v.boolean()),
-  annotations: v.exactOptional(v.record(v.string(), v.string())),
-});
-
-const PRUNE_REQUEST = v.strictObject({
-  all: v.optional(v.boolean(), false),
-  dry_run: v.optional(v.boolean(), false),
+/** `POST /models/{name}/repackage`. */
+export const RepackageRequest = v.object({
+  target: v.pipe(v.string(), v.nonEmpty("must not be empty")),
+  context_size: v.nullish(v.number()),
 });
 
 async function packageFiles(
@@ -86,7 +121,7 @@ async function packageFiles(
       hint: "Package with `tug package` on the machine itself, or send an archive to `/models/load`.",
     });
   }
-  const { value } = await parseBody(c.req.raw, PACKAGE_REQUEST);
+  const { value } = await parseBody(c.req.raw, PackageBody);
   const request: PackageRequest = value;
   return progressResponse(c.req.raw.signal, async ({ signal, onProgress }) => {
     const { packageModel } = await import("../../models/package.ts");
@@ -106,7 +141,7 @@ async function packageFiles(
 }
 
 async function prune(c: RouteContext, store: Store): Promise<Response> {
-  const { all, dry_run: dryRun } = await parseOptionalBody(c.req.raw, PRUNE_REQUEST);
+  const { all, dry_run: dryRun } = await parseOptionalBody(c.req.raw, PruneBody);
   const { models, blobs, ingests, bundles, freedBytes } = await store.prune({ all, dryRun });
   const result: PruneResult = { models, blobs, ingests, bundles, freed_bytes: freedBytes };
   return c.json(result);
@@ -148,37 +183,42 @@ async function tag(c: RouteContext, store: Store): Promise<Response> {
   return c.json(result, 201);
 }
 
+/** A variant of a model in the store: no file of this machine is named, so anybody may. */
+async function repackage(c: RouteContext, store: Store): Promise<Response> {
+  const { value } = await parseBody(c.req.raw, RepackageRequest);
+  const { target, context_size: contextSize } = value;
+  const source = nameOf(c);
+  const { signal } = c.req.raw;
+  const { packageModel } = await import("../../models/package.ts");
+  const { reference } = await packageModel(
+    store,
+    { model: target, from: source, ...(contextSize == null ? {} : { context_size: contextSize }) },
+    {
+      signal,
+      findModel: (name) =>
+        isBuiltin(name) ? ensureBuiltin(store, { signal }) : store.resolve(name),
+    },
+  );
+  const message = `Repackaged ${source} as ${reference}`;
+  return c.json<RepackageResult>({ message, source, target: reference }, 201);
+}
+
 async function inspect(c: RouteContext, deps: ModelRoutesDeps): Promise<Response> {
   const { signal } = c.req.raw;
   return c.json(
-    isSet(c.req.query("remote"))
+    readFlag(c, "remote")
       ? await deps.distribution.inspect(nameOf(c), { signal })
       : await inspectModel(deps.store, nameOf(c)),
   );
 }
 
 async function remove(c: RouteContext, deps: ModelRoutesDeps): Promise<Response> {
-  const { store, inUse, drain } = deps;
-  const name = nameOf(c);
-  const force = isSet(c.req.query("force"));
-  // By the index alone: what is damaged must be removable.
-  const model = await store.find(name);
-  // With another tag left, the model stays: taking one away disturbs nobody.
-  const goes = model.tags.length <= 1 || looksLikeId(name) || name.includes("@");
-  const isUsed = goes && inUse?.(model.digest) === true;
-  if (isUsed && !force) throw busy(`\`${name}\``, name);
-  // Held until it is gone, so that nobody loads what is being removed.
-  using _drained = isUsed ? await drain?.(model.digest, { signal: c.req.raw.signal }) : undefined;
-  return c.json(await store.remove(name, { force }));
+  const force = readFlag(c, "force");
+  return c.json(await removeModel(deps, nameOf(c), { force, signal: c.req.raw.signal }));
 }
 
 function nameOf(c: RouteContext): string {
   return c.req.param("name") ?? "";
-}
-
-/** A bare key is true, as in Docker Model Runner. */
-function isSet(value: string | undefined): boolean {
-  return value !== undefined && !["false", "0", "f", "no"].includes(value.toLowerCase());
 }
 
 function busy(what: string, model: string): AppError {

@@ -1,22 +1,39 @@
 /**
- * OpenAI's routes, under `/v1`, `/engines/v1` and `/engines/<engine>/v1`. Of a body only `model`, `keep_alive` and
- * `context_size` are read; the engine gets it byte for byte.
+ * OpenAI's routes, under `/v1`, `/engines/v1` and `/engines/<engine>/v1`. Chats and completions reach the engine byte
+ * for byte unless a model's defaults or a word about thinking have to be added; of the others see their own files.
  */
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
+import * as v from "valibot";
 import type { Model } from "../../api/models.ts";
-import type { Mode } from "../../runtime/backend.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
-import { BodyBudget } from "../body-budget.ts";
 import { OPENAI } from "../dialect.ts";
-import { serveInference } from "../inference.ts";
-import { requireBackend } from "../worker-request.ts";
+import { InferenceBody, type InferenceRoute, serveInference } from "../inference.ts";
+import { addEmbeddingRoutes } from "./embeddings.ts";
+import { bodiesOf, engineOf, V1_PREFIXES } from "./engine-paths.ts";
+import { addNotInstalledRoutes } from "./not-installed.ts";
+import { addRerankRoutes } from "./rerank.ts";
+import { addTokenRoutes } from "./tokens.ts";
 
-const PREFIXES = ["/v1", "/engines/v1", "/engines/:engine/v1"] as const;
+const MESSAGE = v.looseObject({ role: v.string() });
+const TOOL = v.looseObject({ type: v.string() });
 
-const INFERENCE: readonly { readonly path: string; readonly mode: Mode }[] = [
-  { path: "/chat/completions", mode: "completion" },
-  { path: "/completions", mode: "completion" },
-];
+/** `POST /v1/chat/completions`, as far as it is looked at here. */
+export const ChatCompletionsRequest = v.looseObject({
+  ...InferenceBody.entries,
+  messages: v.optional(v.pipe(v.array(MESSAGE), v.nonEmpty("must not be empty"))),
+  tools: v.nullish(v.array(TOOL)),
+  think: v.pipe(
+    v.nullish(v.union([v.boolean(), v.string()])),
+    v.description("Whether the model thinks first, or how much: `low`, `medium`, `high`."),
+  ),
+  reasoning_effort: v.nullish(v.string()),
+});
+
+/** `POST /v1/completions`; `prompt` is a text, tokens, or a list of either. */
+export const CompletionsRequest = v.looseObject({
+  ...InferenceBody.entries,
+  prompt: v.optional(v.union([v.string(), v.array(v.unknown())])),
+});
 
 /** `GET /v1/models/{id}`; the last field is Docker Model Runner's. */
 interface OpenaiModel {
@@ -27,36 +44,63 @@ interface OpenaiModel {
   readonly dmr: Readonly<Record<string, string | number>>;
 }
 
+type Route = Pick<InferenceRoute, "enginePath" | "mode" | "schema">;
+
+const INFERENCE: Readonly<Record<string, Route>> = {
+  "/chat/completions": {
+    enginePath: "/v1/chat/completions",
+    mode: "completion",
+    schema: ChatCompletionsRequest,
+  },
+  "/completions": {
+    enginePath: "/v1/completions",
+    mode: "completion",
+    schema: CompletionsRequest,
+  },
+};
+
 export function openaiRoutes(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const bodies = new BodyBudget();
-  for (const prefix of PREFIXES) {
-    for (const { path, mode } of INFERENCE) {
-      const enginePath = `/v1${path}`;
-      app.post(`${prefix}${path}`, async (c) => {
-        const backend = await checkEngine(c);
-        return serveInference(c, deps, { enginePath, mode, dialect: OPENAI, bodies, backend });
-      });
+  for (const prefix of V1_PREFIXES) {
+    for (const [path, route] of Object.entries(INFERENCE)) {
+      addInference(app, deps, { path: `${prefix}${path}`, ...route });
     }
     app.get(`${prefix}/models`, async (c) => {
-      await checkEngine(c);
+      await engineOf(c);
       const models = await deps.listModels();
       return c.json({ object: "list", data: models.map(toOpenaiModel) });
     });
     app.get(`${prefix}/models/:name{.+}`, async (c) => {
-      await checkEngine(c);
+      await engineOf(c);
       return c.json(toOpenaiModel(await deps.inspectModel(c.req.param("name"))));
     });
   }
+  // Of servers that know no versions; the bodies are those of /v1/completions.
+  addInference(app, deps, {
+    path: "/generate",
+    enginePath: "/v1/completions",
+    mode: "completion",
+    schema: CompletionsRequest,
+  });
+  addEmbeddingRoutes(app, deps);
+  addRerankRoutes(app, deps);
+  addTokenRoutes(app, deps);
+  addNotInstalledRoutes(app);
   return app;
 }
 
 // --- internal ---
 
-/** @returns the engine that the path names @throws backend_not_found */
-async function checkEngine(c: Context<AppEnv>): Promise<string | undefined> {
-  const engine = c.req.param("engine");
-  return engine === undefined ? undefined : requireBackend(engine);
+function addInference(
+  app: Hono<AppEnv>,
+  deps: AppDeps,
+  { path, ...route }: Route & { readonly path: string },
+): void {
+  const bodies = bodiesOf(deps);
+  app.post(path, async (c) => {
+    const backend = await engineOf(c);
+    return serveInference(c, deps, { ...route, dialect: OPENAI, bodies, backend });
+  });
 }
 
 function toOpenaiModel({ id, tags, created, config }: Model): OpenaiModel {

@@ -5,32 +5,32 @@ import { AppError } from "../../errors.ts";
 import type { AppEnv, Distribution } from "../deps.ts";
 import { parseBody } from "../request-body.ts";
 
-/** Mounted at `/registries`. Errors are thrown as `AppError`, for the app to render. */
-export function registryRoutes(distribution: Pick<Distribution, "login" | "logout">): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
-  routes.post("/login", async (c) => {
-    requireTrusted(c, "log in");
-    const { value } = await parseBody(c.req.raw, LOGIN_REQUEST);
-    return c.json(await distribution.login(value, { signal: c.req.raw.signal }));
-  });
-  routes.post("/logout", async (c) => {
-    requireTrusted(c, "log out");
-    const { value } = await parseBody(c.req.raw, LOGOUT_REQUEST);
-    return c.json(await distribution.logout(value.registry, { signal: c.req.raw.signal }));
-  });
-  return routes;
-}
-
-// --- internal ---
-
-const LOGIN_REQUEST = v.strictObject({
+export const LoginBody = v.strictObject({
   registry: v.string(),
   username: v.string(),
   password: v.string(),
   insecure: v.exactOptional(v.boolean()),
 });
 
-const LOGOUT_REQUEST = v.strictObject({ registry: v.string() });
+export const LogoutBody = v.strictObject({ registry: v.string() });
+
+/** Mounted at `/registries`. Errors are thrown as `AppError`, for the app to render. */
+export function registryRoutes(distribution: Pick<Distribution, "login" | "logout">): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  routes.post("/login", async (c) => {
+    requireTrusted(c, "log in");
+    const { value } = await parseBody(c.req.raw, LoginBody);
+    return c.json(await distribution.login(value, { signal: c.req.raw.signal }));
+  });
+  routes.post("/logout", async (c) => {
+    requireTrusted(c, "log out");
+    const { value } = await parseBody(c.req.raw, LogoutBody);
+    return c.json(await distribution.logout(value.registry, { signal: c.req.raw.signal }));
+  });
+  return routes;
+}
+
+// --- internal ---
 
 function requireTrusted(c: Context<AppEnv>, what: string): void {
   if (c.env?.trusted === true) return;

@@ -9,6 +9,8 @@ import type {
 import { AppError } from "../../errors.ts";
 import { maySeePrompts } from "../auth.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
+import { isDockerCli } from "../docker-cli.ts";
+import { readFlag } from "../query-flag.ts";
 
 /** What was recorded, and what is being recorded. */
 export interface RequestLog {
@@ -26,7 +28,7 @@ export interface RequestLog {
   follow(listener: (record: RequestRecord) => void): (() => void) | undefined;
 }
 
-export type RequestRoutesDeps = Pick<AppDeps, "requestLog" | "apiKey" | "resolve" | "runner">;
+export type RequestRoutesDeps = Pick<AppDeps, "requestLog" | "resolve" | "runner">;
 
 /** All that is kept, as far as the ring goes. */
 const MAX_LIMIT = 1000;
@@ -67,10 +69,16 @@ type Keep = (record: RequestRecord) => boolean;
 
 /** @throws forbidden, runner_unreachable */
 async function open(c: Context<AppEnv>, deps: RequestRoutesDeps): Promise<RequestLog> {
-  if (!maySeePrompts(c, deps.apiKey)) {
-    throw new AppError("forbidden", "cannot show requests: prompts are private", {
-      hint: "Run `tug requests` on the machine itself, or set TUG_API_KEY for the runner and send the key.",
-    });
+  if (!maySeePrompts(c)) {
+    // Docker's CLI shows what was answered with a 404 alone, which may stand for a 403 (RFC 9110 §15.5.4).
+    const isDockers = isDockerCli(c.req.raw);
+    throw new AppError(
+      isDockers ? "not_found" : "forbidden",
+      "cannot show requests: prompts are private",
+      {
+        hint: "Run `tug requests` on the machine itself, or send a key with the scope `admin` (`tug key create NAME --scope admin`).",
+      },
+    );
   }
   const log = await deps.requestLog?.();
   if (log !== undefined) return log;
@@ -125,7 +133,7 @@ interface FollowOptions {
 }
 
 function follow(c: Context<AppEnv>, { log, keep, leaving }: FollowOptions): Response {
-  const existing = isTrue(c.req.query("include_existing"))
+  const existing = readFlag(c, "include_existing")
     ? log.list({ limit: parseLimit(c.req.query("limit")), keep })
     : [];
   const backlog: Uint8Array[] = [toEvent("connected", {})];
@@ -204,8 +212,4 @@ class FollowStream {
 
 function toEvent(name: RequestEventName, data: unknown): Uint8Array {
   return new TextEncoder().encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
-}
-
-function isTrue(value: string | undefined): boolean {
-  return value !== undefined && !/^(?:false|0|no|off)$/i.test(value);
 }

@@ -2,6 +2,7 @@
 import { Hono } from "hono";
 import { AppError } from "../../errors.ts";
 import type { AppDeps, AppEnv, RunnerControl } from "../deps.ts";
+import { readFlag } from "../query-flag.ts";
 
 export function runnerRoutes({ runner }: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
@@ -15,7 +16,7 @@ export function runnerRoutes({ runner }: AppDeps): Hono<AppEnv> {
     const pid = c.req.query("pid");
     // Meant for the runner before this one, which has left meanwhile.
     if (pid !== undefined && pid !== String(process.pid)) return c.body(null, 202);
-    present(runner).stop({ force: parseBoolean("force", c.req.query("force")) });
+    present(runner).stop({ force: readFlag(c, "force") });
     return c.body(null, 202);
   });
   return app;
@@ -28,23 +29,4 @@ function present(runner: RunnerControl | undefined): RunnerControl {
   throw new AppError("runner_unreachable", "the runner is not running", {
     hint: "It starts by itself with `tug run`; `tug start-runner` starts it now.",
   });
-}
-
-/** A bare key is true, as in `?force`. @throws invalid_request */
-function parseBoolean(name: string, value: string | undefined): boolean {
-  switch (value?.toLowerCase()) {
-    case undefined:
-    case "false":
-    case "0":
-      return false;
-    case "":
-    case "true":
-    case "1":
-      return true;
-    default:
-      throw new AppError(
-        "invalid_request",
-        `cannot read the query: \`${name}\` must be true or false`,
-      );
-  }
 }

@@ -20,8 +20,14 @@ import type { Examiner, PlanRequest } from "../../runtime/planner.ts";
 import { checkSettings } from "../../runtime/settings.ts";
 import type { StoredSettings } from "../../state/model-settings.ts";
 import type { AppDeps, AppEnv, Runtime } from "../deps.ts";
-import { DockerConfigureBody, fromDocker, toDockerRow } from "../docker-settings.ts";
-import { parseBody } from "../request-body.ts";
+import {
+  DockerConfigureBody,
+  fromDocker,
+  readDockerNames,
+  toDockerRow,
+} from "../docker-settings.ts";
+import { readFlag } from "../query-flag.ts";
+import { parseBody, parseValue } from "../request-body.ts";
 import { knownBackends, requireBackend, toKeepAlive } from "../worker-request.ts";
 
 export interface SettingsRoutesDeps {
@@ -46,20 +52,22 @@ const MODES = ["completion", "embedding", "reranking"] as const satisfies readon
 const MODEL = v.pipe(v.string(), v.nonEmpty("must not be empty"));
 const MODE = v.exactOptional(v.picklist(MODES));
 
-const ConfigureBody = v.object({
+const ModeBody = v.object({ mode: v.optional(v.picklist(MODES)) });
+
+export const ConfigureBody = v.object({
   model: MODEL,
   mode: v.nullish(v.picklist(MODES)),
   set: v.record(v.string(), v.unknown()),
 });
 
-const ExplainBody = v.object({
+export const ExplainBody = v.object({
   model: MODEL,
   mode: MODE,
   backend: v.exactOptional(v.string()),
   context_size: v.exactOptional(v.number()),
 });
 
-const EstimateBody = v.object({
+export const EstimateBody = v.object({
   model: MODEL,
   mode: MODE,
   context_size: v.exactOptional(v.number()),
@@ -107,15 +115,15 @@ interface ReadChange {
 }
 
 function readOurs(body: Readonly<Record<string, unknown>>): ReadChange {
-  const { model, mode, set } = parse(ConfigureBody, body);
+  const { model, mode, set } = parseValue(ConfigureBody, body);
   const keepAlive = set["keep_alive"];
   const spelt = typeof keepAlive === "number" ? { keep_alive: toKeepAlive(keepAlive) } : {};
   return { model, mode: mode ?? undefined, set: { ...set, ...spelt } };
 }
 
 function readDockers(body: Readonly<Record<string, unknown>>): ReadChange {
-  const read = parse(DockerConfigureBody, body);
-  const mode = read.mode ? parse(v.picklist(MODES), read.mode, "mode") : undefined;
+  const read = parseValue(DockerConfigureBody, readDockerNames(body));
+  const { mode } = parseValue(ModeBody, { mode: read.mode || undefined });
   return { model: read.model, mode, set: fromDocker(read) };
 }
 
@@ -136,15 +144,21 @@ async function show(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Respo
     settings,
     updated_at: new Date(updatedAtMs).toISOString(),
   }));
-  return c.json(rows.map((row) => ({ ...row, ...toDockerRow(row, backend) })));
+  return c.json(
+    rows.map(({ mode, ...row }) => {
+      // Go takes `mode` for `Mode`, and null for none of its modes.
+      const ours = mode === null ? row : { ...row, mode };
+      return { ...ours, ...toDockerRow({ ...row, mode }, backend) };
+    }),
+  );
 }
 
 async function reset(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Response> {
   await engineOf(c);
-  const [name, all, modeText] = ["model", "all", "mode"].map((key) => c.req.query(key));
+  const [name, modeText] = ["model", "mode"].map((key) => c.req.query(key));
   const stored = await deps.stored();
   if (name === undefined || name === "") {
-    if (all === "true") {
+    if (readFlag(c, "all")) {
       const ids = new Set(stored.list().map(({ modelId }) => modelId));
       return c.json({ reset: await resetted(deps, ids, stored.reset()) });
     }
@@ -152,7 +166,7 @@ async function reset(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Resp
       hint: "Give `model`, or `all=true`.",
     });
   }
-  const mode = modeText ? parse(v.picklist(MODES), modeText, "mode") : undefined;
+  const { mode } = parseValue(ModeBody, { mode: modeText || undefined });
   const id = await idOf(deps, name, isTrusted(c));
   return c.json({ reset: await resetted(deps, new Set([id]), stored.reset(id, mode)) });
 }
@@ -255,20 +269,4 @@ async function engineOf(c: SettingsContext): Promise<string | undefined> {
 
 function isTrusted(c: SettingsContext): boolean {
   return c.env?.trusted === true;
-}
-
-/** @throws invalid_request */
-function parse<S extends v.GenericSchema>(
-  schema: S,
-  value: unknown,
-  at?: string,
-): v.InferOutput<S> {
-  const result = v.safeParse(schema, value);
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  const path = v.getDotPath(issue) ?? at ?? "body";
-  throw new AppError(
-    "invalid_request",
-    `cannot read the request: \`${path}\` ${issue.kind === "validation" ? issue.message : `must be ${issue.expected ?? "something else"}, not ${issue.received.slice(0, 80)}`}`,
-  );
 }

@@ -2,14 +2,48 @@
 import type { Context, Hono } from "hono";
 import * as v from "valibot";
 import { WARNINGS } from "../../api/headers.ts";
-import type { PullJob, PullRequest } from "../../api/models.ts";
+import type { PullJob, PullRequest, PullResult } from "../../api/models.ts";
 import { AppError } from "../../errors.ts";
 import { isBuiltin } from "../../models/builtin.ts";
 import { parseReference } from "../../oci/reference.ts";
-import type { AppEnv, Distribution } from "../deps.ts";
+import type { AppEnv, Distribution, WorkOptions } from "../deps.ts";
+import { dockerProgress } from "../docker-progress.ts";
 import { progressResponse } from "../progress-response.ts";
 import type { PullJobs } from "../pull-jobs.ts";
 import { parseBody, parseOptionalBody } from "../request-body.ts";
+
+/** Addresses with signed queries have some thousand characters, tokens too; both fit into one line of a request. */
+const MAX_NAME = 8192;
+const MAX_TOKEN = 16_384;
+
+/** What Go's clients leave out others send as null or "". */
+const BearerToken = v.nullish(v.pipe(v.string(), v.maxLength(MAX_TOKEN)));
+
+/** Members that we do not know are ignored, as Docker Model Runner does: its clients send some. */
+export const PullBody = v.object({
+  from: v.pipe(v.string(), v.maxLength(MAX_NAME)),
+  "bearer-token": BearerToken,
+  platform: v.exactOptional(v.string()),
+  insecure: v.exactOptional(v.boolean()),
+  connections: v.exactOptional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64))),
+  limit_rate: v.exactOptional(v.pipe(v.number(), v.integer(), v.minValue(0))),
+  detach: v.exactOptional(v.boolean()),
+});
+
+export const PushBody = v.object({
+  to: v.exactOptional(v.string()),
+  "bearer-token": BearerToken,
+  insecure: v.exactOptional(v.boolean()),
+});
+
+export const CopyBody = v.strictObject({
+  source: v.string(),
+  target: v.string(),
+  platform: v.exactOptional(v.string()),
+  insecure: v.exactOptional(v.boolean()),
+});
+
+export const AdoptBody = v.strictObject({ dry_run: v.exactOptional(v.boolean()) });
 
 export interface TransferRoutesDeps {
   readonly distribution: Distribution;
@@ -29,6 +63,16 @@ export function addTransferRoutes(routes: Hono<AppEnv>, deps: TransferRoutesDeps
   routes.post("/:name{.+}/push", (c) => push(c, distribution));
 }
 
+/** In the runner pulls have processes of their own; what is in the executable needs none to fetch it. */
+export function pullThrough(
+  { distribution, pulls }: TransferRoutesDeps,
+  request: PullRequest,
+  options: WorkOptions,
+): Promise<PullResult> {
+  const inProcess = pulls === undefined || isBuiltin(request.from);
+  return inProcess ? distribution.pull(request, options) : pulls.pull(request, options);
+}
+
 // --- internal ---
 
 type RouteContext = Context<AppEnv>;
@@ -36,51 +80,31 @@ type RouteContext = Context<AppEnv>;
 /** More than a page of results is for a page of the web. */
 const MAX_RESULTS = 1000;
 const DEFAULT_RESULTS = 25;
-/** Addresses with signed queries have some thousand characters, tokens too; both fit into one line of a request. */
-const MAX_NAME = 8192;
-const MAX_TOKEN = 16_384;
-
-/** Members that we do not know are ignored, as Docker Model Runner does: its clients send some. */
-const PULL_REQUEST = v.object({
-  from: v.pipe(v.string(), v.maxLength(MAX_NAME)),
-  "bearer-token": v.exactOptional(v.pipe(v.string(), v.maxLength(MAX_TOKEN))),
-  platform: v.exactOptional(v.string()),
-  insecure: v.exactOptional(v.boolean()),
-  connections: v.exactOptional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64))),
-  limit_rate: v.exactOptional(v.pipe(v.number(), v.integer(), v.minValue(0))),
-  detach: v.exactOptional(v.boolean()),
-});
-
-const PUSH_REQUEST = v.object({
-  to: v.exactOptional(v.string()),
-  "bearer-token": v.exactOptional(v.string()),
-  insecure: v.exactOptional(v.boolean()),
-});
-
-const COPY_REQUEST = v.strictObject({
-  source: v.string(),
-  target: v.string(),
-  platform: v.exactOptional(v.string()),
-  insecure: v.exactOptional(v.boolean()),
-});
-
-const ADOPT_REQUEST = v.strictObject({ dry_run: v.exactOptional(v.boolean()) });
-
 const SOURCES = ["docker", "huggingface", "all"] as const;
 
-async function create(
-  c: RouteContext,
-  { distribution, pulls }: TransferRoutesDeps,
-): Promise<Response> {
-  const { value } = await parseBody(c.req.raw, PULL_REQUEST);
+async function create(c: RouteContext, deps: TransferRoutesDeps): Promise<Response> {
+  const { value } = await parseBody(c.req.raw, PullBody);
   refuseNonName(value.from);
-  const { detach = false, ...request } = value;
-  if (detach) return c.json(detachPull(pulls, request), 202);
-  // What is in the executable needs no process to fetch it.
-  const inProcess = pulls === undefined || isBuiltin(request.from);
-  return progressResponse(c.req.raw.signal, (options) =>
-    inProcess ? distribution.pull(request, options) : pulls.pull(request, options),
+  const { detach = false, "bearer-token": token, ...rest } = value;
+  const request = { ...rest, ...withToken(token) };
+  if (detach) return c.json(detachPull(deps.pulls, request), 202);
+  return dockerProgress(c.req.raw, { mode: "pull", done: describePull }, (options) =>
+    pullThrough(deps, request, options),
   );
+}
+
+/** Docker Model Runner's own sentences. */
+function describePull({ up_to_date, size_bytes }: PullResult): string {
+  if (!up_to_date) return "Model pulled successfully";
+  return `Using cached model: ${(size_bytes / 1e6).toFixed(2)} MB`;
+}
+
+function describePush(): string {
+  return "Model pushed successfully";
+}
+
+function withToken(token: string | null | undefined): { readonly "bearer-token"?: string } {
+  return token ? { "bearer-token": token } : {};
 }
 
 /** A mistake in a plain name is the status; addresses and revisions only the pull itself understands. */
@@ -105,14 +129,15 @@ async function cancelPull(c: RouteContext, { pulls }: TransferRoutesDeps): Promi
 
 async function push(c: RouteContext, distribution: Distribution): Promise<Response> {
   const name = c.req.param("name") ?? "";
-  const request = await parseOptionalBody(c.req.raw, PUSH_REQUEST);
-  return progressResponse(c.req.raw.signal, (options) =>
-    distribution.push({ name, ...request }, options),
+  const { "bearer-token": token, ...rest } = await parseOptionalBody(c.req.raw, PushBody);
+  const request = { name, ...rest, ...withToken(token) };
+  return dockerProgress(c.req.raw, { mode: "push", done: describePush }, (options) =>
+    distribution.push(request, options),
   );
 }
 
 async function copy(c: RouteContext, distribution: Distribution): Promise<Response> {
-  const { value } = await parseBody(c.req.raw, COPY_REQUEST);
+  const { value } = await parseBody(c.req.raw, CopyBody);
   return progressResponse(c.req.raw.signal, (options) => distribution.copy(value, options));
 }
 
@@ -147,6 +172,6 @@ async function adopt(c: RouteContext, distribution: Distribution): Promise<Respo
       hint: "Run `tug adopt` on the machine itself.",
     });
   }
-  const request = await parseOptionalBody(c.req.raw, ADOPT_REQUEST);
+  const request = await parseOptionalBody(c.req.raw, AdoptBody);
   return progressResponse(c.req.raw.signal, (options) => distribution.adopt(request, options));
 }

@@ -21,20 +21,21 @@ const MAX_NAMES = 5;
 
 const ModelName = v.pipe(v.string(), v.nonEmpty("must not be empty"));
 
-const UnloadBody = v.object({
-  all: v.optional(v.boolean()),
-  backend: v.optional(v.string()),
-  models: v.optional(v.array(ModelName)),
+/** Docker's CLI sends every member: `""` and `null` say nothing. */
+export const UnloadBody = v.object({
+  all: v.nullish(v.boolean()),
+  backend: v.nullish(v.string()),
+  models: v.nullish(v.array(ModelName)),
   wait: v.optional(v.boolean(), false),
   force: v.optional(v.boolean(), false),
 });
 
-const PinBody = v.object({
+export const PinBody = v.object({
   models: v.pipe(v.array(ModelName), v.minLength(1, "must not be empty")),
   pinned: v.boolean(),
 });
 
-const LoadBody = v.object({
+export const LoadBody = v.object({
   ...WORKER_FIELDS,
   backend: v.optional(v.string()),
   mode: v.optional(v.picklist(["completion", "embedding", "reranking"]), "completion"),
@@ -72,10 +73,15 @@ function callerOf(c: {
 
 async function unload(
   deps: AppDeps,
-  { all, backend, models, wait, force }: v.InferOutput<typeof UnloadBody>,
+  { wait, force, ...said }: v.InferOutput<typeof UnloadBody>,
   caller: Caller,
 ): Promise<UnloadResult> {
-  if (all !== true && backend === undefined && models === undefined) {
+  const [all, backend, models] = [
+    said.all ?? false,
+    said.backend || undefined,
+    said.models ?? undefined,
+  ];
+  if (!all && backend === undefined && models === undefined) {
     throw new AppError("invalid_request", "cannot unload: the request names nothing", {
       hint: "Give `models`, `backend`, or `all: true`.",
     });

@@ -9,7 +9,7 @@ import type { Lease } from "../../runtime/lease.ts";
 import type { InferenceFacts, InferenceObserver, InferenceTrace } from "../observer.ts";
 import { readAnswer, type ReadAnswer } from "./answer.ts";
 import { type CutText, cutMedia } from "./cut-media.ts";
-import { AnswerBuffer } from "./answer-buffer.ts";
+import { AnswerBuffer, AnswerPool } from "./answer-buffer.ts";
 
 /** A request that has ended. Times are milliseconds since 1970. */
 export interface FinishedRequest {
@@ -88,6 +88,7 @@ export class Capture implements InferenceObserver {
   readonly #options: CaptureOptions;
   readonly #now: () => number;
   readonly #pending: (() => FinishedRequest)[] = [];
+  readonly #pool = new AnswerPool();
   #active = 0;
   /** Runs while something ended and other answers are being given, at most `PATIENCE_MS`. */
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -110,7 +111,7 @@ export class Capture implements InferenceObserver {
     const request = this.#options.bodies ? holdBody(facts.body) : () => undefined;
     const trace = new Trace(facts, {
       request,
-      buffer: new AnswerBuffer(keptBytes),
+      buffer: new AnswerBuffer(keptBytes, this.#pool),
       now: this.#now,
     });
     return {
@@ -167,6 +168,7 @@ export class Capture implements InferenceObserver {
   #tell(finish: () => FinishedRequest): void {
     try {
       const request = finish();
+      using _kept = request.answerBytes;
       for (const listener of this.#options.listeners) tell(listener, request);
     } catch (thrown) {
       log.warn(`server: request not watched reason=${toAppError(thrown).message}`);

@@ -133,7 +133,7 @@ describe("llamacpp.args", () => {
     };
 
     expect(llamacpp.args(input({ settings })).args.slice(10)).toEqual(
-      `--ctx-size 8192 --parallel 4 --kv-unified --n-gpu-layers 999 --cache-type-k q8_0 --cache-type-v f16
+      `--ctx-size 8192 --parallel 4 --kv-unified --threads-http 12 --n-gpu-layers 999 --cache-type-k q8_0 --cache-type-v f16
        --cache-ram 0 --ctx-checkpoints 2 --no-warmup --lora /a/lora.gguf`.split(/\s+/),
     );
   });

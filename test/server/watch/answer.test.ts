@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { AnswerBuffer } from "../../../src/server/watch/answer-buffer.ts";
+import { AnswerBuffer, AnswerPool } from "../../../src/server/watch/answer-buffer.ts";
 import { eventData, readAnswer } from "../../../src/server/watch/answer.ts";
 import { bytes, STREAM } from "./facts.ts";
 
@@ -312,6 +312,33 @@ describe("AnswerBuffer", () => {
     expect(tail.byteLength).toBeGreaterThanOrEqual(16_384);
     expect(tail.byteLength).toBeLessThan(18_000);
     expect(head.byteLength + tail.byteLength + lostBytes).toBe(100_000);
+  });
+});
+
+describe("AnswerPool", () => {
+  test("an answer that finds no room keeps what it has, and its end", () => {
+    const pool = new AnswerPool(8192);
+    const first = new AnswerBuffer(1_000_000, pool);
+    const second = new AnswerBuffer(1_000_000, pool);
+    first.add(new Uint8Array(4000));
+    for (let index = 0; index < 10; index += 1) second.add(new Uint8Array(1000).fill(index));
+
+    const { head, tail, lostBytes } = second.kept();
+
+    expect(first.kept()).toMatchObject({ lostBytes: 0 });
+    expect(tail.byteLength).toBeGreaterThanOrEqual(2048);
+    expect(tail.byteLength).toBeLessThanOrEqual(3048);
+    expect(tail.at(-1)).toBe(9);
+    expect(head.byteLength + tail.byteLength + lostBytes).toBe(10_000);
+  });
+
+  test("what has ended makes room", () => {
+    const pool = new AnswerPool(20_000);
+    for (let index = 0; index < 100; index += 1) {
+      using buffer = new AnswerBuffer(1_000_000, pool);
+      buffer.add(new Uint8Array(9000));
+      expect(buffer.kept().lostBytes).toBe(0);
+    }
   });
 });
 

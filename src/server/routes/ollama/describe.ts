@@ -1,0 +1,189 @@
+/**
+ * Models in the words of Ollama's API. Pure.
+ *
+ * @see https://github.com/ollama/ollama/blob/main/docs/modelfile.md
+ */
+import type { ModelConfig } from "../../../api/models.ts";
+import type { Capability, HeaderInfo } from "../../../models/capabilities.ts";
+import type { DefaultMessage, PackagedDefaults } from "../../../oci/model-defaults.ts";
+import type { WorkerSnapshot } from "../../../runtime/snapshot.ts";
+
+export interface OllamaDetails {
+  readonly parent_model: string;
+  readonly format: string;
+  readonly family: string;
+  readonly families: readonly string[];
+  readonly parameter_size: string;
+  readonly quantization_level: string;
+}
+
+/** One of `GET /api/tags`. */
+export interface OllamaModel {
+  readonly name: string;
+  readonly model: string;
+  /** RFC 3339. */
+  readonly modified_at: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Without `sha256:`. */
+  readonly digest: string;
+  readonly details: OllamaDetails;
+}
+
+/** One of `GET /api/ps`. */
+export interface OllamaRunningModel extends Omit<OllamaModel, "modified_at"> {
+  /** RFC 3339. */
+  readonly expires_at: string;
+  /** Of `size`, what is not in main memory. Bytes. */
+  readonly size_vram: number;
+  /** Tokens. */
+  readonly context_length: number;
+}
+
+/** `POST /api/show`. */
+export interface OllamaShowResponse {
+  readonly license?: string;
+  readonly modelfile: string;
+  readonly parameters?: string;
+  /** Jinja, not Ollama's language. */
+  readonly template: string;
+  readonly system?: string;
+  readonly details: OllamaDetails;
+  readonly messages?: readonly DefaultMessage[];
+  readonly model_info: HeaderInfo;
+  readonly projector_info?: HeaderInfo;
+  readonly capabilities: readonly Capability[];
+  /** RFC 3339. */
+  readonly modified_at: string;
+}
+
+/** What a model brings along for requests that say nothing themselves. */
+export interface PackagedTexts {
+  /** As clients name it. */
+  readonly name: string;
+  readonly template: string | null;
+  readonly licenses: readonly string[];
+  readonly defaults: PackagedDefaults | undefined;
+  /** The context it was packaged with, in tokens. */
+  readonly contextTokens: number | null;
+}
+
+export function toDetails(config: ModelConfig): OllamaDetails {
+  const family = config.architecture ?? "";
+  return {
+    parent_model: "",
+    format: config.format ?? "",
+    family,
+    families: family === "" ? [] : [family],
+    parameter_size: config.parameters ?? "",
+    quantization_level: config.quantization ?? "",
+  };
+}
+
+/** What there is to read of a model; members that say nothing are left out. */
+export function toTexts(
+  texts: PackagedTexts,
+): Pick<
+  OllamaShowResponse,
+  "license" | "modelfile" | "parameters" | "template" | "system" | "messages"
+> {
+  const { template, licenses, defaults } = texts;
+  const parameters = parametersText(texts);
+  return {
+    ...(licenses.length === 0 ? {} : { license: licenses.join("\n") }),
+    modelfile: modelfileText(texts),
+    ...(parameters === "" ? {} : { parameters }),
+    template: template ?? "",
+    ...(defaults?.system === undefined ? {} : { system: defaults.system }),
+    ...(defaults?.messages === undefined ? {} : { messages: defaults.messages }),
+  };
+}
+
+/** @param now milliseconds since 1970 */
+export function toRunning(
+  worker: WorkerSnapshot,
+  model: Pick<OllamaRunningModel, "name" | "details">,
+  now: number,
+): OllamaRunningModel {
+  const bytes = Object.entries(worker.demand);
+  const sum = (entries: typeof bytes): number =>
+    entries.reduce((total, [, each]) => total + each, 0);
+  return {
+    name: model.name,
+    model: model.name,
+    size: sum(bytes),
+    digest: worker.modelId.replace(/^sha256:/, ""),
+    details: model.details,
+    expires_at: expiryOf(worker, now),
+    size_vram: sum(bytes.filter(([device]) => device !== "ram")),
+    context_length: worker.contextTokens ?? 0,
+  };
+}
+
+// --- internal ---
+
+/** Names are padded to it; the longest has 17 characters. */
+const NAME_WIDTH = 30;
+/** The last second that RFC 3339 can say: its clients show what is decades away as "forever". */
+const NEVER = "9999-12-31T23:59:59Z";
+
+/** Modelfiles' names for what has another one in requests. */
+const MODELFILE_NAMES: Readonly<Record<string, string>> = {
+  max_tokens: "num_predict",
+  n_keep: "num_keep",
+};
+
+/** A name and a value a line, with the names that Modelfiles have for them. */
+function parametersText({ defaults, contextTokens }: PackagedTexts): string {
+  return entriesOf(defaults, contextTokens)
+    .map(([name, value]) => `${name.padEnd(NAME_WIDTH)} ${valueText(value)}`)
+    .join("\n");
+}
+
+/** What `ollama create` makes the same model of, given the model. */
+function modelfileText(texts: PackagedTexts): string {
+  const { name, template, licenses, defaults, contextTokens } = texts;
+  const { system, messages = [] } = defaults ?? {};
+  return [
+    "# Modelfile generated by Tug",
+    `FROM ${name}`,
+    ...(template === null ? [] : [`TEMPLATE ${quoted(template)}`]),
+    ...(system === undefined ? [] : [`SYSTEM ${quoted(system)}`]),
+    ...entriesOf(defaults, contextTokens).map(
+      ([key, value]) => `PARAMETER ${key} ${valueText(value)}`,
+    ),
+    ...messages.map(({ role, content }) => `MESSAGE ${role} ${quoted(content)}`),
+    ...licenses.map((license) => `LICENSE ${quoted(license)}`),
+    "",
+  ].join("\n");
+}
+
+/** Of several values each has a line of its own. In the order of their names. */
+function entriesOf(
+  defaults: PackagedDefaults | undefined,
+  contextTokens: number | null,
+): readonly (readonly [string, unknown])[] {
+  const said = Object.entries(defaults?.parameters ?? {}).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).map(
+      (each: unknown) => [MODELFILE_NAMES[name] ?? name, each] as const,
+    ),
+  );
+  const context = contextTokens !== null && contextTokens > 0 ? contextTokens : undefined;
+  const all = context === undefined ? said : [...said, ["num_ctx", context] as const];
+  return all.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+}
+
+function valueText(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
+}
+
+/** Modelfiles know no escapes: what has quotes or lines stands between three of them. */
+function quoted(text: string): string {
+  return `"""${text}"""`;
+}
+
+/** What serves now has its keep-alive before it from then on. */
+function expiryOf({ expiresAt, keepAliveMs, pinned }: WorkerSnapshot, now: number): string {
+  if (pinned || keepAliveMs < 0) return NEVER;
+  return (expiresAt ?? new Date(now + keepAliveMs)).toISOString();
+}
