@@ -7,6 +7,9 @@ export const RUNTIME_SETTINGS: Readonly<Record<string, string>> = {
   BUN_CONFIG_MAX_HTTP_REQUESTS: "16384",
   // Periodic collections would wake an idle runner for ever; it collects once when it becomes idle instead.
   BUN_GC_TIMER_DISABLE: "1",
+  // Bytes that the collector believes the machine has: garbage would grow with the memory of the real one, which is for
+  // models. Half as much costs processor time: it collects all the while.
+  BUN_JSC_forceRAMSize: String(128 * 1024 * 1024),
   // Milliseconds. By default the allocator looks for pages to give back each time anything wakes: a third of the processor
   // time of a runner whose requests only wait.
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "60000",

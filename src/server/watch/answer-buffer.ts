@@ -4,35 +4,50 @@
 const TAIL_BYTES = 16 * 1024;
 /** The very last one is, where there is no room for more. Bytes. */
 const SHORT_TAIL_BYTES = 2 * 1024;
-const FIRST_BYTES = 4096;
+/** Room comes in these sizes, so that it can be used again. Bytes; the last is the most that anybody keeps. */
+const SIZES = [4, 16, 64, 256, 1024].map((kibibytes) => kibibytes * 1024);
 /** Some hundred answers at once in full, or eight of the longest; a thousand have as little as their ends. Bytes. */
 const POOL_BYTES = 8 * 1024 * 1024;
+/** Of each size, for the next answers: as many as are given at once. Left to the collector they would pile up for seconds. */
+const MAX_SPARE = 16;
+/** Longer answers are rare. Bytes. */
+const MAX_SPARE_BYTES = 64 * 1024;
 
 /** What all answers that are kept at the same time may take. */
 export class AnswerPool {
+  readonly #spare = new Map<number, Uint8Array<ArrayBuffer>[]>();
   #freeBytes: number;
 
   constructor(bytes: number = POOL_BYTES) {
     this.#freeBytes = bytes;
   }
 
-  take(bytes: number): boolean {
-    if (bytes > this.#freeBytes) return false;
-    this.#freeBytes -= bytes;
-    return true;
+  /** @returns at least so many bytes, whatever is in them; undefined if others have them */
+  take(bytes: number): Uint8Array<ArrayBuffer> | undefined {
+    const size = SIZES.find((one) => one >= bytes) ?? bytes;
+    if (size > this.#freeBytes) return undefined;
+    this.#freeBytes -= size;
+    return this.#spare.get(size)?.pop() ?? new Uint8Array(size);
   }
 
-  give(bytes: number): void {
-    this.#freeBytes += bytes;
+  /** Nobody reads them any more. */
+  give(room: Uint8Array<ArrayBuffer>): void {
+    const { byteLength } = room;
+    this.#freeBytes += byteLength;
+    if (byteLength === 0 || byteLength > MAX_SPARE_BYTES) return;
+    const spare = this.#spare.get(byteLength) ?? [];
+    if (spare.length < MAX_SPARE) spare.push(room);
+    this.#spare.set(byteLength, spare);
   }
 }
+
+const NOTHING = new Uint8Array(0);
 
 export class AnswerBuffer implements Disposable {
   readonly #pool: AnswerPool;
   #maxBytes: number;
   #tailLimit = TAIL_BYTES;
-  #pooledBytes = 0;
-  #head = new Uint8Array(0);
+  #head: Uint8Array<ArrayBuffer> = NOTHING;
   #headBytes = 0;
   #tail: Uint8Array[] = [];
   #tailBytes = 0;
@@ -44,10 +59,13 @@ export class AnswerBuffer implements Disposable {
     this.#pool = pool;
   }
 
-  /** Nothing is added any more, and what was kept is about to be let go: its room is for others. */
+  /** Its room is for others: nothing of it is kept any more. */
   [Symbol.dispose](): void {
-    this.#pool.give(this.#pooledBytes);
-    this.#pooledBytes = 0;
+    this.#pool.give(this.#head);
+    this.#head = NOTHING;
+    this.#headBytes = 0;
+    this.#tail = [];
+    this.#tailBytes = 0;
   }
 
   add(chunk: Uint8Array): void {
@@ -80,15 +98,14 @@ export class AnswerBuffer implements Disposable {
 
   /** @returns false if others have what it would need: it keeps what it has */
   #grow(needed: number): boolean {
-    const size = Math.min(this.#maxBytes, Math.max(FIRST_BYTES, 2 * needed));
-    if (!this.#pool.take(size - this.#head.byteLength)) {
+    const larger = this.#pool.take(needed);
+    if (larger === undefined) {
       this.#maxBytes = this.#headBytes;
       this.#tailLimit = SHORT_TAIL_BYTES;
       return false;
     }
-    this.#pooledBytes = size;
-    const larger = new Uint8Array(size);
     larger.set(this.#head.subarray(0, this.#headBytes));
+    this.#pool.give(this.#head);
     this.#head = larger;
     return true;
   }
