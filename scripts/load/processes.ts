@@ -21,7 +21,7 @@ export function residentBytes(pid: number): number {
 }
 
 export function openFiles(pid: number): number {
-  return [...new Bun.Glob("*").scanSync({ cwd: `/proc/${pid}/fd`, onlyFiles: false })].length;
+  return listOr(`/proc/${pid}/fd`, "*").length;
 }
 
 /** Pages that only this process has: neither its program's nor other mapped files. Bytes; 0 for one that is gone. */
@@ -41,7 +41,7 @@ export function cpuTicks(pid: number): number {
  * a window in which next to nothing ran.
  */
 export function cpuByThread(pid: number): ReadonlyMap<string, number> {
-  const threads = [...new Bun.Glob("*").scanSync({ cwd: `/proc/${pid}/task`, onlyFiles: false })];
+  const threads = listOr(`/proc/${pid}/task`, "*");
   const times = threads.map((thread): [string, number] => {
     const [ran = ""] = readOr(`/proc/${pid}/task/${thread}/schedstat`).split(" ");
     return [thread, Number(ran) / 1e6];
@@ -65,14 +65,21 @@ export function isRunning(pid: number): boolean {
 
 /** Children are listed for the thread that made them: of a process with many, all threads are asked. */
 function childrenOfAllThreads(pid: number): readonly number[] {
-  const glob = new Bun.Glob("*/children");
-  const files = [...glob.scanSync({ cwd: `/proc/${pid}/task`, onlyFiles: false })];
-  return files.flatMap((file) =>
+  return listOr(`/proc/${pid}/task`, "*/children").flatMap((file) =>
     readOr(`/proc/${pid}/task/${file}`)
       .split(" ")
       .filter((word) => word.trim() !== "")
       .map(Number),
   );
+}
+
+/** Empty for a process that has just gone. */
+function listOr(directory: string, pattern: string): readonly string[] {
+  try {
+    return [...new Bun.Glob(pattern).scanSync({ cwd: directory, onlyFiles: false })];
+  } catch {
+    return [];
+  }
 }
 
 function readOr(path: string): string {
