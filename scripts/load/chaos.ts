@@ -23,7 +23,7 @@ const STARVED_BYTES = 4096;
 const HUNGRY_BYTES = 40_000_000;
 /** A moment without an engine that is well is no round: another one is waited for. */
 const MOST_MISSES = 10;
-/** What holds a sandbox goes just after its engine. */
+/** Who is told to go needs a moment; what holds a sandbox goes just after its engine. */
 const LEAVING_MS = 3000;
 /** A stopped engine is found out when a request to it has been silent this long. */
 const SILENCE = "3s";
@@ -84,9 +84,12 @@ over.abort();
 await Promise.all([...clients, ...probes]);
 
 const starved = hurts.filter(({ kind }) => kind === "memory");
-const ended = starved.filter(({ pid }) => !isRunning(pid)).length;
+const alive = (): number => starved.filter(({ pid }) => isRunning(pid)).length;
+await until(() => alive() === 0);
+const ended = starved.length - alive();
 if (ended < starved.length) {
-  failures.push(`only ${ended} of ${starved.length} engines without memory ended`);
+  const pids = starved.filter(({ pid }) => isRunning(pid)).map(({ pid }) => pid);
+  failures.push(`engines without memory are still there: ${pids.join(", ")}`);
 }
 const workers = JSON.parse(await home.tug(["ps", "--json"])) as { requests: number }[];
 const leases = workers.reduce((sum, { requests }) => sum + requests, 0);
@@ -95,9 +98,8 @@ if (hurts.length < rounds)
   failures.push(`only ${hurts.length} of ${rounds} rounds found an engine`);
 if (untouched === 0) failures.push("no model was well while another one was not: nothing is shown");
 await home.tug(["unload", "--all", "--wait"]);
-const limitMs = performance.now() + LEAVING_MS;
 const left = (): number => descendants(runner.pid).filter(isRunning).length;
-while (left() > 0 && performance.now() < limitMs) await Bun.sleep(20);
+await until(() => left() === 0);
 if (left() > 0) failures.push(`${left()} processes are left`);
 const sockets = (await readdir(join(home.path, "run"), { recursive: true })).filter(
   (name) => name.endsWith(".sock") && !name.startsWith("runner"),
@@ -110,6 +112,11 @@ console.log(
   `chaos: ${hurts.length} rounds, ${answered} requests answered (${untouched} of them by models that were well while another was not), ${refused} to hurt models ended with a reason, ${ended} of ${starved.length} engines without memory ended, ${failures.length} failures`,
 );
 process.exitCode = failures.length === 0 ? 0 : 1;
+
+async function until(isSo: () => boolean): Promise<void> {
+  const limitMs = performance.now() + LEAVING_MS;
+  while (!isSo() && performance.now() < limitMs) await Bun.sleep(20);
+}
 
 async function put(question: Question): Promise<boolean> {
   return judge(await ask(runner.url, { contextSize: 1024, ...question }), question);
