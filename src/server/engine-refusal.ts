@@ -62,7 +62,9 @@ export function toRefusal(
   const known = inability(status, message, modelName) ?? unsuitedModel(message, modelName);
   if (known !== undefined) throw known;
   if (body === undefined) {
-    return { status, body: dialect.errorBody(inWords(status, bytes, modelName)) };
+    const inText = inWords(status, bytes, modelName);
+    throwIfExhausted(inText.message, modelName);
+    return { status, body: dialect.errorBody(inText) };
   }
   return message === undefined ? { status, body } : refusalOf(status, message, { body, dialect });
 }
@@ -169,6 +171,11 @@ export function exhaustion(message: string, modelName: string): AppError | undef
     `cannot answer with \`${modelName}\`: the engine ran out of memory`,
     { hint: "Unload other models (`tug unload`), or give it a smaller context." },
   );
+}
+
+function throwIfExhausted(text: string, modelName: string): void {
+  const error = exhaustion(text, modelName);
+  if (error !== undefined) throw error;
 }
 
 function inWords(status: number, bytes: Uint8Array, modelName: string): AppError {

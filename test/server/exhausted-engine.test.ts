@@ -59,6 +59,20 @@ describe("an engine without memory", () => {
     },
   );
 
+  test("exhausted engine: one that says so in plain text is asked of another worker, too", async () => {
+    const { response, leases } = await ask([
+      async (exchange) => {
+        exchange.head(500, { "content-type": "text/plain" });
+        await exchange.chunk("std::bad_alloc");
+        exchange.end();
+      },
+      speaks(["Paris"]),
+    ]);
+
+    expect(response.status).toBe(200);
+    expect(leases.map(({ givenUp }) => givenUp.length)).toEqual([1, 0]);
+  });
+
   test("exhausted engine: a second one without memory is the answer", async () => {
     const { response, leases } = await ask([refuses(500, "std::bad_alloc")]);
 
