@@ -29,7 +29,7 @@ const MAX_LOG_BYTES = 8 * 1024 * 1024;
 const MAX_FIELDS = 32;
 const STDERR = 2;
 /** Of C0 and C1, all but tab and line feed. */
-// oxlint-disable-next-line no-control-regex
+// oxlint-disable-next-line no-control-regex -- control characters are what it looks for
 const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
 
 let threshold = LOG_LEVELS.indexOf("warn");

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 
 import { Turns, turnsOf } from "../../src/runtime/turns.ts";
 import { failureOf, setUp } from "../fakes/supervised.ts";
+import { eventually } from "../helpers/eventually.ts";
 
 const never = new AbortController().signal;
 
@@ -94,7 +95,8 @@ describe("Supervisor: turns", () => {
     const third = at.acquire("a", { settings });
     let hasTurn = false;
     void third.then(() => (hasTurn = true));
-    await Bun.sleep(0);
+    // It has its worker, and waits for nothing but its turn.
+    await eventually(() => at.supervisor.list()[0]?.inUse === 3);
     expect(hasTurn).toBe(false);
 
     first[Symbol.dispose]();
