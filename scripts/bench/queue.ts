@@ -11,6 +11,7 @@ import {
 } from "../load/processes.ts";
 import type { BenchResult } from "./report.ts";
 import { startServe } from "./serve.ts";
+import { RUNTIME_SETTINGS } from "../../src/client/own-command.ts";
 
 const HELD = 512;
 /** Before anything is measured. */
@@ -26,6 +27,11 @@ const SETTLING_MS = 70_000;
 const REFUSAL_MS = 5000;
 const SHAPE = { embedding: 512, heads: 8, kvHeads: 4, feedForward: 1536, context: 4096 };
 const SPECS = [1, 2].map((seed) => ({ layers: 6, ...SHAPE, seed }));
+
+const BARE_SERVER = `
+  const fetch = () => new Promise(() => {});
+  console.log(Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch }).url.origin);
+`;
 
 export async function benchQueue(): Promise<BenchResult> {
   await using home = await loadHome(SPECS);
@@ -47,18 +53,22 @@ export async function benchQueue(): Promise<BenchResult> {
   const held = Array.from({ length: HELD }, () => send(runner.url, awaited, signal));
   let answered = 0;
   for (const one of held) void one.then((reply) => (answered += reply === undefined ? 0 : 1));
+  await using bare = await bareServer(signal);
   await Bun.sleep(SETTLING_MS);
-  const refused = await send(runner.url, awaited, AbortSignal.timeout(REFUSAL_MS));
-  const [threads, ticksBefore] = [cpuByThread(runner.pid), cpuTicks(runner.pid)];
+  const [threads, bareThreads] = [cpuByThread(runner.pid), cpuByThread(bare.pid)];
+  const ticksBefore = cpuTicks(runner.pid);
   await Bun.sleep(WATCHED_MS);
   const usedMs = cpuMsSince(threads, runner.pid);
+  const bareMs = cpuMsSince(bareThreads, bare.pid);
   const ticks = cpuTicks(runner.pid) - ticksBefore;
+  // Only now: to refuse, and to record it, takes time.
+  const refused = await send(runner.url, awaited, AbortSignal.timeout(REFUSAL_MS));
   const grown = anonymousBytes(runner.pid) - before;
   const waiting = HELD - answered;
   leave.abort();
   process.kill(engine, "SIGCONT");
   await Promise.all([first, ...held]);
-  return toResult({ grown, usedMs, ticks, waiting, refused });
+  return toResult({ grown, usedMs, bareMs, ticks, waiting, refused });
 }
 
 // --- internal ---
@@ -77,6 +87,23 @@ async function warmUp(url: string, model: string): Promise<void> {
 async function warmUpWaiting(url: string, model: string): Promise<void> {
   const signal = AbortSignal.timeout(1000);
   await Promise.all(Array.from({ length: WARM }, () => send(url, model, signal)));
+}
+
+/** Bun's HTTP server and nothing else, with as many requests that wait. */
+async function bareServer(signal: AbortSignal): Promise<AsyncDisposable & { pid: number }> {
+  const child = Bun.spawn([process.execPath, "-e", BARE_SERVER], {
+    env: { ...process.env, ...RUNTIME_SETTINGS },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const dispose = async (): Promise<void> => {
+    child.kill();
+    await child.exited;
+  };
+  const reader = child.stdout.getReader();
+  const { value = new Uint8Array() } = await reader.read();
+  const url = new TextDecoder().decode(value).trim();
+  for (let count = 0; count < HELD; count++) void send(url, "none", signal);
+  return { pid: child.pid, [Symbol.asyncDispose]: dispose };
 }
 
 interface Reply {
@@ -103,6 +130,8 @@ interface Found {
   readonly grown: number;
   /** Of the threads that are there in the end. */
   readonly usedMs: number;
+  /** Of a server that does nothing but hold as many. */
+  readonly bareMs: number;
   /** Of all threads, those that ended too. */
   readonly ticks: number;
   /** Those held that have no answer in the end. */
@@ -110,7 +139,7 @@ interface Found {
   readonly refused: Reply | undefined;
 }
 
-function toResult({ grown, usedMs, ticks, waiting, refused }: Found): BenchResult {
+function toResult({ grown, usedMs, bareMs, ticks, waiting, refused }: Found): BenchResult {
   return {
     name: "queue",
     title: "Waiting requests",
@@ -124,6 +153,7 @@ function toResult({ grown, usedMs, ticks, waiting, refused }: Found): BenchResul
         `processor time of the runner in ${WATCHED_MS / 1000} s`,
         `${usedMs.toFixed(1)} ms (${ticks} ticks)`,
       ],
+      ["that of Bun's HTTP server alone, with as many", `${bareMs.toFixed(1)} ms`],
       ["the next request", `${refused?.status}, Retry-After: ${refused?.retryAfter}`],
     ],
     bars: [

@@ -10,6 +10,9 @@ export const RUNTIME_SETTINGS: Readonly<Record<string, string>> = {
   // Bytes that the collector believes the machine has: garbage would grow with the memory of the real one, which is for
   // models. Half as much costs processor time: it collects all the while.
   BUN_JSC_forceRAMSize: String(128 * 1024 * 1024),
+  // The heap grows to this multiple of what was alive before it is collected. By default to twice as much: with a thousand
+  // streams 10 MB of garbage more, for no less processor time.
+  BUN_JSC_smallHeapGrowthFactor: "1.5",
   // Milliseconds. By default the allocator looks for pages to give back each time anything wakes: a third of the processor
   // time of a runner whose requests only wait.
   MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "60000",

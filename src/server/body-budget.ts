@@ -1,5 +1,6 @@
 /** A bound on the request bodies that are held in memory at once, counted as their bytes come. */
 import { AppError } from "../errors.ts";
+import { collectSoon } from "./garbage.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "./request-body.ts";
 
 /** Four of the largest bodies; ten thousand ordinary ones. Bytes. */
@@ -13,8 +14,6 @@ export interface Reservation extends Disposable {
 
 /** A body from which on its memory is asked back: the collector does not see how much hangs on so few objects. Bytes. */
 const LARGE_BYTES = 32 * 1024 * 1024;
-/** By then whoever held the body has let go of it, and others may have come. */
-const COLLECT_AFTER_MS = 500;
 
 interface Limits {
   /** Of all together. Bytes. */
@@ -27,7 +26,6 @@ export class BodyBudget {
   readonly maxBodyBytes: number;
   readonly #maxBytes: number;
   #heldBytes = 0;
-  #collecting: NodeJS.Timeout | undefined;
 
   constructor({ maxBytes = MAX_HELD_BYTES, maxBodyBytes = DEFAULT_MAX_BODY_BYTES }: Limits = {}) {
     this.#maxBytes = maxBytes;
@@ -45,19 +43,10 @@ export class BodyBudget {
       },
       [Symbol.dispose]: () => {
         this.#heldBytes -= ownBytes;
-        if (ownBytes >= LARGE_BYTES) this.#collectSoon();
+        if (ownBytes >= LARGE_BYTES) collectSoon();
         ownBytes = 0;
       },
     };
-  }
-
-  #collectSoon(): void {
-    if (this.#collecting !== undefined) return;
-    this.#collecting = setTimeout(() => {
-      this.#collecting = undefined;
-      // Some 20 ms, once; an idle process would keep the memory for as long as it is idle.
-      Bun.gc(true);
-    }, COLLECT_AFTER_MS).unref();
   }
 }
 

@@ -75,9 +75,6 @@ const PATIENCE_MS = 250;
 /** More than this does not wait: each may hold two megabytes. */
 const MAX_PENDING = 32;
 
-/** After so many answers what they left behind is collected: no timer does, and it would pile up. */
-const MANY_TOLD = 128;
-
 const COLON = 0x3a;
 
 export interface CaptureOptions {
@@ -94,7 +91,6 @@ export class Capture implements InferenceObserver {
   readonly #pending: (() => FinishedRequest)[] = [];
   readonly #pool = new AnswerPool();
   #active = 0;
-  #told = 0;
   /** Runs while something ended and other answers are being given, at most `PATIENCE_MS`. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isTelling = false;
@@ -165,8 +161,6 @@ export class Capture implements InferenceObserver {
   readonly #next = (): void => {
     const finish = this.#pending.shift();
     if (finish !== undefined) this.#tell(finish);
-    this.#told += 1;
-    if (this.#told % MANY_TOLD === 0) Bun.gc(false);
     if (this.#pending.length > 0) return void setImmediate(this.#next);
     this.#isTelling = false;
     if (this.#active === 0 && !this.#isClosed) this.#rest();

@@ -1,0 +1,55 @@
+import { afterEach, beforeEach, expect, jest, mock, spyOn, test } from "bun:test";
+import { collectSoon, countRequest } from "../../src/server/garbage.ts";
+
+/** Whether each collection was one that is waited for. */
+let collected: boolean[] = [];
+
+beforeEach(() => {
+  jest.useFakeTimers();
+  spyOn(Bun, "gc").mockImplementation((isForced) => {
+    collected.push(isForced === true);
+    return 0;
+  });
+  // Nothing is left of the test before.
+  collectSoon();
+  jest.advanceTimersByTime(10_000);
+  collected = [];
+});
+
+afterEach(() => {
+  mock.restore();
+  jest.useRealTimers();
+});
+
+function requests(count: number): void {
+  for (let index = 0; index < count; index += 1) countRequest();
+}
+
+test("garbage: few requests are left to the collector itself", () => {
+  requests(31);
+  jest.advanceTimersByTime(10_000);
+  expect(collected).toEqual([]);
+});
+
+test("garbage: a burst is collected once it is over, once", () => {
+  requests(32);
+  jest.advanceTimersByTime(400);
+  countRequest();
+  jest.advanceTimersByTime(400);
+  expect(collected).toEqual([]);
+  jest.advanceTimersByTime(10_000);
+  expect(collected).toEqual([true]);
+});
+
+test("garbage: of many requests it is collected on the way, without waiting", () => {
+  requests(300);
+  expect(collected).toEqual([false, false]);
+  jest.advanceTimersByTime(10_000);
+  expect(collected).toEqual([false, false, true]);
+});
+
+test("garbage: what a large body leaves is collected soon", () => {
+  collectSoon();
+  jest.advanceTimersByTime(10_000);
+  expect(collected).toEqual([true]);
+});
