@@ -22,6 +22,7 @@ const TOOLS = [
   { command: "strace", package: "strace" },
   { command: "openssl", package: "openssl" },
   { command: "bwrap", package: "bubblewrap" },
+  { command: "python3", package: "python3" },
   // Some 70 packages, fetched and unpacked in half a minute.
   { command: "chromium", package: "chromium" },
 ];

@@ -146,6 +146,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "Stop the runner and start it again",
     load: () => import("./commands/restart-runner.ts"),
   },
+  engines: {
+    description: "Show the engines, and choose their versions",
+    load: () => import("./commands/engines.ts"),
+  },
   "install-runner": {
     description: "Install an engine",
     load: () => import("./commands/install-runner.ts"),

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { builtinFile } from "./models/builtin.ts";
+import type { ModelProfiles } from "./models/capabilities.ts";
 import { ModelDistribution } from "./models/distribution.ts";
 import { inspectModel, listModels } from "./models/inspect.ts";
 import type { Paths } from "./paths.ts";
@@ -68,12 +69,10 @@ export function composeApp(composition: Composition): App {
     ...(pulls === undefined ? {} : { pulls }),
     ...(supervisor === undefined ? {} : removalThrough(supervisor)),
   };
-  const profiles = once(async () => {
-    const { ModelProfiles } = await import("./models/capabilities.ts");
-    return new ModelProfiles(store);
-  });
+  const profiles = once(() => openProfiles(store));
   return createApp({
     store,
+    engineNames: once(() => nameEngines(config)),
     models: modelRoutes(modelWork),
     modelWork,
     profileOf: async (modelId) => (await profiles()).of(modelId),
@@ -139,14 +138,18 @@ export async function createInstaller({
   config,
   paths,
 }: Pick<Composition, "config" | "paths">): Promise<Installer> {
-  const [{ Installer: InstallerClass }, { BACKENDS }] = await Promise.all([
-    import("./runtime/installer/installer.ts"),
-    import("./runtime/backends.ts"),
-  ]);
+  const [{ Installer: InstallerClass }, { BACKENDS, composeBackends }, { readPinnedVersions }] =
+    await Promise.all([
+      import("./runtime/installer/installer.ts"),
+      import("./runtime/backends.ts"),
+      import("./runtime/engine-settings.ts"),
+    ]);
+  const builtIn = BACKENDS.map(({ name }) => name);
   return new InstallerClass({
     directory: paths.backends,
     cacheDirectory: paths.cache,
-    backends: BACKENDS,
+    backends: composeBackends(config.engines.value),
+    pinnedVersions: readPinnedVersions(config.engines.value, builtIn),
     machine: { platform: process.platform, arch: process.arch },
     env: process.env,
     offline: config.offline.value,
@@ -159,6 +162,14 @@ export async function createInstaller({
 }
 
 // --- internal ---
+
+/** @throws usage (`[engines]` of config.toml cannot be understood) */
+async function nameEngines({ engines }: Config): Promise<readonly string[]> {
+  const { BACKENDS, composeBackends } = await import("./runtime/backends.ts");
+  const builtIn = BACKENDS.map(({ name }) => name);
+  const all = composeBackends(engines.value).map(({ name }) => name);
+  return [...builtIn, ...all.filter((name) => !builtIn.includes(name))];
+}
 
 function once<T>(make: () => T): () => T {
   let made: { readonly value: T } | undefined;
@@ -187,6 +198,11 @@ async function planLocally(
     listModels: () => listModels(store),
     supervisor: () => undefined,
   });
+}
+
+async function openProfiles(store: Store): Promise<ModelProfiles> {
+  const { ModelProfiles: ProfilesClass } = await import("./models/capabilities.ts");
+  return new ProfilesClass(store);
 }
 
 function openResponses(state: StateDatabase): NonNullable<AppDeps["responses"]> {

@@ -7,7 +7,6 @@ import { ownCommand } from "./client/own-command.ts";
 import { log } from "./log.ts";
 import { listModels } from "./models/inspect.ts";
 import { type Planning, createPlanning } from "./planning.ts";
-import { BACKENDS } from "./runtime/backends.ts";
 import type { Installer } from "./runtime/installer/installer.ts";
 import type { Sandbox } from "./runtime/sandbox/sandbox.ts";
 import { physicalCores } from "./runtime/hardware/index.ts";
@@ -159,7 +158,7 @@ function watch({
     version: VERSION,
     env: process.env,
     listWorkers: () => supervisor.list(),
-    metricsPath: (backend) => BACKENDS.find(({ name }) => name === backend)?.metricsPath,
+    metricsPath: (backend) => planning.backends.find(({ name }) => name === backend)?.metricsPath,
     readBudget: () => planning.machine.readBudget(),
     http: async () => {
       const { createHttp } = await import("./http/http.ts");
@@ -180,7 +179,7 @@ async function createSupervisor({
 }: Base & { readonly sandbox: () => Promise<Sandbox> }): Promise<Supervisor> {
   const { machine, ledger } = planning;
   const supervisor = new Supervisor({
-    backends: BACKENDS,
+    backends: planning.backends,
     installer,
     sandbox,
     ledger,

@@ -23,12 +23,11 @@ export function parseNoText(): never {
 }
 
 export function toTables(value: unknown): Readonly<Record<string, unknown>> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
-  throw new AppError("usage", "it is not a table", {
-    hint: 'Write `[models."NAME"]` and one setting a line.',
-  });
+  return toTable(value, 'Write `[models."NAME"]` and one setting a line.');
+}
+
+export function toEngineTables(value: unknown): Readonly<Record<string, unknown>> {
+  return toTable(value, 'Write `[engines."NAME"]` and one setting a line.');
 }
 
 /** A name, or the beginning of names with a `*` at its end, to the name of a model. */
@@ -112,4 +111,13 @@ export function parseList(text: string): readonly string[] {
     .split(",")
     .map((item) => item.trim())
     .filter((item) => item !== "");
+}
+
+// --- internal ---
+
+function toTable(value: unknown, hint: string): Readonly<Record<string, unknown>> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw new AppError("usage", "it is not a table", { hint });
 }

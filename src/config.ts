@@ -14,6 +14,7 @@ import {
   parseNoText,
   parsePositive,
   toAliases,
+  toEngineTables,
   toTables,
 } from "./config-values.ts";
 import { readConfigFile } from "./config-file.ts";
@@ -49,6 +50,8 @@ export interface Config {
   readonly preload: Setting<readonly string[]>;
   /** `[models."NAME"]`: settings of single models, as they stand in the file; checked where they are used. */
   readonly models: Setting<Readonly<Record<string, unknown>>>;
+  /** `[engines."NAME"]`: settings of single engines, as they stand in the file; checked where they are used. */
+  readonly engines: Setting<Readonly<Record<string, unknown>>>;
   /** `[aliases]`: names that clients ask for, and the models they get if the store has none of that name. */
   readonly aliases: Setting<Readonly<Record<string, string>>>;
   /** Whether requests and answers are recorded for `tug requests`. */
@@ -148,6 +151,7 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
   },
   preload: { env: ["TUG_PRELOAD"], key: "preload", fallback: [], parse: parseList },
   models: { env: [], key: "models", fallback: {}, parse: parseNoText, accept: toTables },
+  engines: { env: [], key: "engines", fallback: {}, parse: parseNoText, accept: toEngineTables },
   aliases: { env: [], key: "aliases", fallback: {}, parse: parseNoText, accept: toAliases },
   recordRequests: {
     env: ["TUG_RECORD_REQUESTS"],

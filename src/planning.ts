@@ -1,10 +1,11 @@
 /** Composition of what decides how models run: planner, stored settings, memory. Loaded when a request needs it. */
 import type { Config } from "./config.ts";
 import type { Paths } from "./paths.ts";
+import type { Backend } from "./runtime/backend.ts";
 import type { Installer } from "./runtime/installer/installer.ts";
 import { Machine } from "./runtime/machine.ts";
 import { type Examiner, createPlanner } from "./runtime/planner.ts";
-import { BACKENDS } from "./runtime/backends.ts";
+import { BACKENDS, composeBackends } from "./runtime/backends.ts";
 import { engineStamp } from "./runtime/engine-stamp.ts";
 import { describeSmaller } from "./runtime/smaller-model.ts";
 import type { Supervisor } from "./runtime/supervisor.ts";
@@ -27,26 +28,30 @@ export interface PlanningOptions {
 
 export interface Planning {
   readonly machine: Machine;
+  /** Those that are built in, and those of config.toml; in the order of preference. */
+  readonly backends: readonly Backend[];
   readonly examiner: Examiner;
   readonly stored: StoredSettings;
   readonly ledger: Ledger;
 }
 
-/** @throws usage (the memory budget cannot be understood) */
+/** @throws usage (the memory budget, or an engine of config.toml, cannot be understood) */
 export function createPlanning(options: PlanningOptions): Planning {
   const { config, paths, state, installer, resolve, listModels, supervisor } = options;
-  const names = BACKENDS.map(({ name }) => name);
+  const backends = composeBackends(config.engines.value);
+  const names = backends.map(({ name }) => name);
+  const [main] = BACKENDS;
   const machine = new Machine({
     budget: config.memoryBudget.value,
     env: process.env,
-    variant: async () => (await installer.active(names[0] ?? ""))?.variant ?? "cpu",
+    variant: async () => (await installer.active(main?.name ?? ""))?.variant ?? "cpu",
     workers: () => supervisor()?.list() ?? [],
   });
   const stored = new StoredSettings(state);
   const ledger = new Ledger(state);
   const loading = readWeightLoading();
   const examiner = createPlanner({
-    backends: BACKENDS,
+    backends,
     activeEngine: (backend) => installer.active(backend),
     config,
     models: config.models.value,
@@ -60,5 +65,5 @@ export function createPlanning(options: PlanningOptions): Planning {
     findSmaller: async (model, budget) => describeSmaller(await listModels(), model.id, budget),
     engineStamp: () => engineStamp(paths.backends, names),
   });
-  return { machine, examiner, stored, ledger };
+  return { machine, backends, examiner, stored, ledger };
 }

@@ -2,7 +2,26 @@
 import type { Gpu, InstallRecipe, Machine } from "../../src/runtime/backend.ts";
 import release from "./release.json" with { type: "json" };
 
+/**
+ * Chips that the ROCm builds for Linux have code for.
+ *
+ * @see https://github.com/ggml-org/llama.cpp/blob/master/.github/workflows/release.yml, `gpu_targets`
+ */
+const ROCM_TARGETS =
+  "gfx908 gfx90a gfx942 gfx1030 gfx1100 gfx1101 gfx1102 gfx1150 gfx1151 gfx1200 gfx1201";
+
+/** Where the image has a variant, if not everywhere. Moore Threads' driver is for x86 only. */
+const IMAGE_MACHINES: Readonly<Partial<Record<Gpu, RegExp>>> = {
+  metal: /^darwin /,
+  musa: /^linux x64$/,
+  cann: /^linux /,
+  sycl: /^$/,
+  opencl: /^$/,
+};
+
 export const recipe: InstallRecipe = {
+  // The image has CUDA 12, whose compiler knows nothing older than Maxwell.
+  gpuNeeds: { cuda: 12, computeCapability: 5, rocmTargets: ROCM_TARGETS.split(" ") },
   path: {
     environment: ["TUG_LLAMA_SERVER", "LLAMA_SERVER_PATH"],
     executable: "llama-server",
@@ -57,20 +76,25 @@ export function githubAssets(machine: Machine, gpu: Gpu, version: string): reado
 
 // --- internal ---
 
-/** Upstream builds no CUDA for Linux: those GPUs are served by Vulkan. */
+/**
+ * Upstream builds no CUDA for Linux: those GPUs are served by Vulkan. SYCL and CANN are not in every release; where they
+ * are not, the next variant is tried.
+ */
 function linuxBuilds(arch: "x64" | "arm64", gpu: Gpu): readonly string[] {
   if (gpu === "none") return [`ubuntu-${arch}`];
   if (gpu === "vulkan") return [`ubuntu-vulkan-${arch}`];
-  if (gpu === "rocm" && arch === "x64") return ["ubuntu-rocm-7.2-x64"];
-  return [];
+  if (gpu === "cann") return [`910b-openEuler-${arch === "x64" ? "x86" : "aarch64"}-aclgraph`];
+  if (arch !== "x64") return [];
+  if (gpu === "rocm") return ["ubuntu-rocm-7.2-x64"];
+  return gpu === "sycl" ? ["ubuntu-sycl-fp16-x64", "ubuntu-sycl-fp32-x64"] : [];
 }
 
 function windowsBuilds(arch: "x64" | "arm64", gpu: Gpu): readonly string[] {
   if (gpu === "none") return [`win-cpu-${arch}`];
-  if (arch !== "x64") return [];
+  if (arch !== "x64") return gpu === "opencl" ? ["win-opencl-adreno-arm64"] : [];
   if (gpu === "vulkan") return ["win-vulkan-x64"];
   if (gpu === "rocm") return ["win-hip-radeon-x64"];
-  return [];
+  return gpu === "sycl" ? ["win-sycl-x64"] : [];
 }
 
 /**
@@ -100,9 +124,15 @@ function aptPackages(gpu: Gpu): readonly string[] {
  *
  * @see https://hub.docker.com/r/docker/docker-model-backend-llamacpp/tags
  */
-function ociTag({ arch }: Machine, gpu: Gpu, version = "latest"): string | null {
-  if (arch !== "x64" && arch !== "arm64") return null;
+function ociTag(machine: Machine, gpu: Gpu, version = "latest"): string | null {
+  const { arch } = machine;
+  if ((arch !== "x64" && arch !== "arm64") || !isInImage(machine, gpu)) return null;
   return `${version}-${ociVariant(gpu)}`;
+}
+
+function isInImage({ platform, arch }: Machine, gpu: Gpu): boolean {
+  const only = IMAGE_MACHINES[gpu];
+  return only === undefined || only.test(`${platform} ${arch}`);
 }
 
 function ociVariant(gpu: Gpu): string {

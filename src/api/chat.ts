@@ -26,6 +26,8 @@ export interface ChatRequest {
   readonly keep_alive?: string | number;
   /** Tokens of context the worker must have; Tug's own, engines ignore it. */
   readonly context_size?: number;
+  /** The engine by name: part of the path, not of the body. */
+  readonly backend?: string;
 }
 
 export interface Usage {

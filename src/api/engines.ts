@@ -29,6 +29,8 @@ export interface WorkerStatus {
   readonly progress: WorkerProgress | null;
   /** What confines it: `bubblewrap`, `limits`, `none`, …; null before its process is started. */
   readonly sandbox: string | null;
+  /** Its engine listens on a port: nothing parts it from this machine's network, also in a sandbox. */
+  readonly shares_network?: boolean;
   /** Never unloaded but when asked to. */
   readonly pinned: boolean;
   /** What the engine does otherwise than it was told: each is an error. */
@@ -114,12 +116,28 @@ export interface LoadResult {
   readonly load_ms: number;
 }
 
+/** What `install-backend` takes for `gpu`. */
+export const ENGINE_GPUS = [
+  "auto",
+  "none",
+  "cuda",
+  "rocm",
+  "vulkan",
+  "metal",
+  "sycl",
+  "musa",
+  "cann",
+  "opencl",
+] as const;
+
 /** `POST /engines/install-backend`: NDJSON, ending in an `EngineInstallation`. */
 export interface InstallRequest {
   readonly backend?: string;
-  readonly gpu?: "auto" | "none" | "cuda" | "rocm" | "vulkan" | "metal";
+  readonly gpu?: (typeof ENGINE_GPUS)[number];
   readonly source?: string;
   readonly version?: string;
+  /** Absolute path of a Python that has the engine's package; only by the runner's socket. */
+  readonly python?: string;
 }
 
 export interface EngineInstallation {
@@ -129,6 +147,61 @@ export interface EngineInstallation {
   readonly source: string;
   readonly directory: string;
   readonly active: boolean;
+}
+
+/** `POST /engines/use`, answered with an `EngineInstallation`. Either of the last two. */
+export interface UseRequest {
+  readonly backend: string;
+  /** Of those installed, with or without its variant: `0.7.0-cpu`, `0.7.0`. */
+  readonly version?: string;
+  /** The version that was active before. */
+  readonly rollback?: boolean;
+}
+
+/** `GET /engines/available`: one row an engine that Tug knows, installed or not, in the order of preference. */
+export interface AvailableEngine {
+  readonly name: string;
+  /** Of models: `gguf`, `safetensors`, … */
+  readonly formats: readonly string[];
+  /** `completion`, `embedding`, `reranking`. */
+  readonly modes: readonly string[];
+  /** `unavailable`: no source can serve it now. `unsupported`: it does not run on such a machine. */
+  readonly state: "installed" | "installable" | "unavailable" | "unsupported";
+  /** What is missing, or not as it was configured. */
+  readonly problem: string | null;
+  /** What to do. */
+  readonly hint: string | null;
+  /** Those that some source has for this machine: `cpu`, `cuda`, … */
+  readonly variants: readonly string[];
+  /** Where it could come from, in the order in which they are tried. */
+  readonly sources: readonly EngineSource[];
+  /** The version that config.toml names. */
+  readonly pinned_version: string | null;
+  /** What a rollback would make the active one, as `VERSION-VARIANT`. */
+  readonly previous: string | null;
+  readonly installed: readonly InstalledEngine[];
+}
+
+export interface EngineSource {
+  /** path, github, oci, apt, pypi. */
+  readonly name: string;
+  /** Why it cannot serve the engine, as far as is known without asking it. */
+  readonly problem: string | null;
+}
+
+export interface InstalledEngine {
+  readonly version: string;
+  readonly variant: string;
+  readonly source: string;
+  readonly directory: string;
+  /** Used for models that are loaded from now on. */
+  readonly active: boolean;
+  /** It is the version that config.toml names. */
+  readonly pinned: boolean;
+  /** 0 for one that is used in place. */
+  readonly size_bytes: number;
+  /** RFC 3339. */
+  readonly installed_at: string;
 }
 
 /** `GET /runner`: facts of the running runner. */

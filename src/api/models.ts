@@ -48,14 +48,19 @@ export type RemoveEvent = { readonly Untagged: string } | { readonly Deleted: st
 
 /**
  * `POST /models/package`, on trusted transports only: paths are absolute and on the server's machine. Exactly one of
- * `gguf`, `safetensors_dir`, `dduf` and `from` says what is packaged.
+ * `gguf`, `safetensors_dir`, `onnx_dir`, `dduf`, `files` and `from` says what is packaged.
  */
 export interface PackageRequest {
   readonly model: string;
   readonly gguf?: string;
   /** A directory with weights; every file in it becomes a layer. */
   readonly safetensors_dir?: string;
+  /** A directory with an ONNX model: its graphs, their data, and its configuration. */
+  readonly onnx_dir?: string;
   readonly dduf?: string;
+  /** Of a format that is not known here, which `format_name` names: files of weights, the first one first. */
+  readonly files?: readonly string[];
+  readonly format_name?: string;
   /** A model of the store, to make a variant of. */
   readonly from?: string;
   readonly licenses?: readonly string[];

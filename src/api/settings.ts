@@ -105,6 +105,8 @@ export interface ExplainResult {
   /** The engine's command line; null if no engine is installed yet. */
   readonly command: readonly string[] | null;
   readonly sandbox: string;
+  /** Its engine listens on a port: nothing parts it from this machine's network, also in a sandbox. */
+  readonly shares_network?: boolean;
   /** What the running engine reports of itself; null if it does not run. */
   readonly reported: Readonly<Record<string, unknown>> | null;
   readonly mismatches: readonly SettingMismatch[];

@@ -66,12 +66,13 @@ export function toRequest(session: Session, question: ChatMessage["content"]): C
 
 /** What the settings put into a chat request: sampling, reasoning, keep-alive and context size. */
 function requestSettings(settings: ChatSettings): Omit<ChatRequest, "model" | "messages"> {
-  const { parameters, think, keepAlive, contextSize } = settings;
+  const { parameters, think, keepAlive, contextSize, backend } = settings;
   return {
     ...parameters,
     ...(think === undefined ? {} : { chat_template_kwargs: { enable_thinking: think } }),
     ...(keepAlive === undefined ? {} : { keep_alive: keepAlive }),
     ...(contextSize === undefined ? {} : { context_size: contextSize }),
+    ...(backend === undefined ? {} : { backend }),
   };
 }
 

@@ -54,7 +54,7 @@ import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import { looksLikeId, parseReference } from "../oci/reference.ts";
 import { toError } from "./response-error.ts";
-import { chatEvents, FOLLOWED, followProgress } from "./stream.ts";
+import { FOLLOWED, followProgress, streamChat } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 
 export interface CallOptions {
@@ -303,10 +303,8 @@ export class Client {
   }
 
   /** One streamed answer. Stop it by aborting the signal; the engine then stops as well. */
-  async *chat(request: ChatRequest, options: CallOptions): AsyncIterable<ChatEvent> {
-    const body = { ...request, stream: true, stream_options: { include_usage: true } };
-    const response = await this.#send("POST", "/engines/v1/chat/completions", { ...options, body });
-    yield* chatEvents(response);
+  chat(request: ChatRequest, options: CallOptions): AsyncIterable<ChatEvent> {
+    return streamChat(request, (path, body) => this.#send("POST", path, { ...options, body }));
   }
 
   // --- internal ---

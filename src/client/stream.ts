@@ -1,5 +1,5 @@
 /** Streams of the API as async iterables: NDJSON progress and Server-Sent Events of a chat answer. */
-import type { ChatEvent, Timings, Usage } from "../api/chat.ts";
+import type { ChatEvent, ChatRequest, Timings, Usage } from "../api/chat.ts";
 import { PROGRESS_TYPE } from "../api/headers.ts";
 import type { ProgressEvent, ProgressListener } from "../api/progress.ts";
 import { AppError, fromErrorObject } from "../errors.ts";
@@ -34,6 +34,16 @@ export async function followProgress<Result>(
   throw new AppError("runner_unreachable", "the runner went away in the middle of the work", {
     hint: "See `tug logs` for why, and run the command again.",
   });
+}
+
+/** A chat's answer, streamed. @param post sends a body to a path */
+export async function* streamChat(
+  { backend = "", ...asked }: ChatRequest,
+  post: (path: string, body: object) => Promise<Response>,
+): AsyncIterable<ChatEvent> {
+  const engine = backend === "" ? "" : `/${encodeURIComponent(backend)}`;
+  const body = { ...asked, stream: true, stream_options: { include_usage: true } };
+  yield* chatEvents(await post(`/engines${engine}/v1/chat/completions`, body));
 }
 
 /**

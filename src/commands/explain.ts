@@ -58,9 +58,13 @@ async function render(result: ExplainResult): Promise<string> {
       : result.command.map(toWord).join(" ");
   const facts = renderTable(
     ["MODEL", "ENGINE", "MODE", "SANDBOX"],
-    [[displayReference(result.model_name), result.backend, result.mode, result.sandbox]],
+    [[displayReference(result.model_name), result.backend, result.mode, sandboxOf(result)]],
   );
   return `${facts}\n${settings}\nCOMMAND\n${line}\n\n${renderReport(result)}`;
+}
+
+function sandboxOf({ sandbox, shares_network }: ExplainResult): string {
+  return shares_network === true && sandbox !== "none" ? `${sandbox}, shares the network` : sandbox;
 }
 
 function renderReport({ reported, mismatches }: ExplainResult): string {

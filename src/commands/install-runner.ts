@@ -1,8 +1,11 @@
-import type { InstallRequest } from "../api/engines.ts";
+import { homedir } from "node:os";
+import { resolve } from "node:path";
+import { ENGINE_GPUS, type InstallRequest } from "../api/engines.ts";
 import { connect } from "../client/connect.ts";
 import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
 import { createProgress } from "../terminal/progress.ts";
+import { AppError } from "../errors.ts";
 import { JSON_FLAG, defineCommand } from "./command.ts";
 
 export const command = defineCommand({
@@ -14,19 +17,24 @@ export const command = defineCommand({
     },
     gpu: {
       type: "string",
-      options: ["auto", "none", "cuda", "rocm", "vulkan", "metal"],
+      options: ENGINE_GPUS,
       description: "The variant (what fits this machine unless given)",
     },
     source: {
       type: "string",
       valueHint: "NAME",
       description:
-        "Where to get it: path, github, oci or apt (the first that answers unless given); TUG_ENGINE_IMAGE names an image of your own for oci",
+        "Where to get it: path, github, oci, apt or pypi (the first that answers unless given); TUG_ENGINE_IMAGE names an image of your own for oci",
     },
     version: {
       type: "string",
       valueHint: "V",
-      description: "Which version (the one known to work unless given)",
+      description: "Which version (the one in config.toml or known to work unless given)",
+    },
+    python: {
+      type: "string",
+      valueHint: "PATH",
+      description: "Use the Python of an environment of your own, which has the engine's package",
     },
     json: JSON_FLAG,
   },
@@ -35,9 +43,10 @@ export const command = defineCommand({
     using progress = createProgress({ quiet: args.json === true });
     const request: InstallRequest = {
       ...(args.backend === undefined ? {} : { backend: args.backend }),
-      ...(args.gpu === undefined ? {} : { gpu: args.gpu as NonNullable<InstallRequest["gpu"]> }),
+      ...(args.gpu === undefined ? {} : { gpu: args.gpu as (typeof ENGINE_GPUS)[number] }),
       ...(args.source === undefined ? {} : { source: args.source }),
       ...(args.version === undefined ? {} : { version: args.version }),
+      ...(args.python === undefined ? {} : { python: toAbsolute(args.python) }),
     };
     const engine = await client.install(request, { signal, onProgress: progress.listener });
     progress.finish();
@@ -47,3 +56,13 @@ export const command = defineCommand({
     );
   },
 });
+
+/** As the shell means it, which leaves `--python=~/…` as it is. @throws usage */
+export function toAbsolute(path: string): string {
+  if (path.trim() === "") {
+    throw new AppError("usage", "`--python` names no file", {
+      hint: "Write `--python PATH`, as in `--python .venv/bin/python`.",
+    });
+  }
+  return resolve(path.startsWith("~/") ? `${homedir()}${path.slice(1)}` : path);
+}

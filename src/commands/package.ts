@@ -29,7 +29,23 @@ const ARGS = {
     valueHint: "DIR",
     description: "A directory with weights, of which every file is packaged",
   },
+  "onnx-dir": {
+    type: "string",
+    valueHint: "DIR",
+    description: "A directory with an ONNX model: `model.onnx`, what it needs, and its tokenizer",
+  },
   dduf: { type: "string", valueHint: "FILE", description: "A diffusion pipeline in one file" },
+  file: {
+    type: "string",
+    valueHint: "FILE",
+    multiple: true,
+    description: "A file of another format, which --format-name names; the first is the main one",
+  },
+  "format-name": {
+    type: "string",
+    valueHint: "NAME",
+    description: "What engines call that format, such as one of your own",
+  },
   from: {
     type: "string",
     valueHint: "MODEL",
@@ -100,6 +116,7 @@ export const command = defineCommand({
     "  tug package --gguf model.gguf me/model           into the store",
     "  tug package --gguf model.gguf --push HOST/me/m   straight into a registry",
     "  tug package ./directory me/model                 every file of a directory",
+    "  tug package --file net.bin --format-name echo me/model   for an engine of config.toml",
     "  tug package --from me/model --context-size 8192 me/model:8k",
   ].join("\n"),
   /** Always in this process: the files are on this machine, and no runner is needed. */
@@ -130,6 +147,7 @@ export function toRequest(args: ArgumentValues<typeof ARGS>): PackageRequest {
       : { chat_template: resolve(args["chat-template"]) }),
     ...(args.mmproj === undefined ? {} : { mmproj: resolve(args.mmproj) }),
     ...(args.format === undefined ? {} : { format: args.format as "docker" | "cncf" }),
+    ...(args["format-name"] === undefined ? {} : { format_name: args["format-name"] }),
     ...(args.created === undefined ? {} : { created: args.created }),
     ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
     ...toSwitches(args),
@@ -175,19 +193,23 @@ export function parseAnnotations(words: readonly string[]): Record<string, strin
 // --- internal ---
 
 type Values = ArgumentValues<typeof ARGS>;
-type Source = Pick<PackageRequest, "model" | "gguf" | "safetensors_dir" | "dduf" | "from">;
+type Source = Pick<
+  PackageRequest,
+  "model" | "gguf" | "safetensors_dir" | "onnx_dir" | "dduf" | "files" | "from"
+>;
 
-const FLAGS = ["gguf", "safetensors-dir", "dduf", "from"] as const;
+const FLAGS = ["gguf", "safetensors-dir", "onnx-dir", "dduf", "from"] as const;
 
 function toSource(args: Values): Source {
   const given = FLAGS.filter((flag) => args[flag] !== undefined);
   const sources = [
     ...given.map((flag) => `\`--${flag}\``),
+    ...(args.file.length === 0 ? [] : ["`--file`"]),
     ...(args.name === undefined ? [] : [`the path \`${args.model}\``]),
   ];
   if (sources.length === 0) {
     throw new AppError("usage", "say what to package", {
-      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--dduf FILE` and `--from MODEL`, or a path before the name.",
+      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--onnx-dir DIR`, `--dduf FILE`, `--file FILE` and `--from MODEL`, or a path before the name.",
     });
   }
   if (sources.length > 1) {
@@ -195,20 +217,30 @@ function toSource(args: Values): Source {
       hint: "Give one of them.",
     });
   }
-  if (args.name !== undefined) return { ...toPathSource(resolve(args.model)), model: args.name };
+  if (args.name !== undefined) {
+    const isNamed = args["format-name"] !== undefined;
+    return { ...toPathSource(resolve(args.model), isNamed), model: args.name };
+  }
   return {
     model: args.model,
     ...(args.gguf === undefined ? {} : { gguf: resolve(args.gguf) }),
     ...(args["safetensors-dir"] === undefined
       ? {}
       : { safetensors_dir: resolve(args["safetensors-dir"]) }),
+    ...(args["onnx-dir"] === undefined ? {} : { onnx_dir: resolve(args["onnx-dir"]) }),
     ...(args.dduf === undefined ? {} : { dduf: resolve(args.dduf) }),
+    ...(args.file.length === 0 ? {} : { files: args.file.map((file) => resolve(file)) }),
     ...(args.from === undefined ? {} : { from: args.from }),
   };
 }
 
-/** A directory, a DDUF by its name, or else a GGUF: whoever reads it says if it is none. */
-function toPathSource(path: string): Omit<Source, "model"> {
+/**
+ * A directory, a DDUF by its name, or else a GGUF: whoever reads it says if it is none.
+ *
+ * @param isNamed its format is
+ */
+function toPathSource(path: string, isNamed: boolean): Omit<Source, "model"> {
+  if (isNamed) return { files: [path] };
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
     return { safetensors_dir: path };
   return path.toLowerCase().endsWith(".dduf") ? { dduf: path } : { gguf: path };

@@ -71,8 +71,10 @@ export function notes(worker: WorkerStatus): string[] {
     ({ name: setting, wanted, actual }) =>
       `error: ${name} runs with ${setting} ${show(actual)}, not ${show(wanted)}; see \`tug explain ${name}\``,
   );
-  if (worker.sandbox !== "none") return differences;
-  return [...differences, `note: ${name} runs without a sandbox: it sees what you see`];
+  if (worker.sandbox === "none")
+    return [...differences, `note: ${name} runs without a sandbox: it sees what you see`];
+  if (worker.shares_network !== true) return differences;
+  return [...differences, `note: ${name} shares the network: its engine listens on a port`];
 }
 
 // --- internal ---

@@ -42,6 +42,11 @@ const ARGS = {
     valueHint: "N",
     description: "Context to load the model with, in tokens",
   },
+  backend: {
+    type: "string",
+    valueHint: "NAME",
+    description: "The engine (the one that fits the model unless given)",
+  },
   "keep-alive": {
     type: "string",
     valueHint: "TIME",
@@ -97,6 +102,7 @@ export function parseSettings(args: Omit<Args, "model" | "prompt">): ChatSetting
     }),
     system: args.system,
     contextSize: args["ctx-size"] === undefined ? undefined : parseContext(args["ctx-size"]),
+    backend: args.backend,
     keepAlive: parseKeepAlive(args["keep-alive"]),
     think: args.reasoning,
     showReasoning: args.reasoning !== false,
@@ -150,8 +156,9 @@ function parseKeepAlive(text: string | undefined): string | undefined {
   return text;
 }
 
-function toLoadRequest(model: string, { contextSize, keepAlive }: ChatSettings): LoadRequest {
-  return { model, ...withoutUndefined({ context_size: contextSize, keep_alive: keepAlive }) };
+function toLoadRequest(model: string, settings: ChatSettings): LoadRequest {
+  const { backend, contextSize: context_size, keepAlive: keep_alive } = settings;
+  return { model, ...withoutUndefined({ backend, context_size, keep_alive }) };
 }
 
 /** Undefined: there is none, and somebody is there to chat. */

@@ -10,7 +10,11 @@ export const command = defineCommand({
       valueHint: "NAME",
       description: "The engine (llama.cpp unless given)",
     },
-    version: { type: "string", valueHint: "V", description: "Only this version" },
+    version: {
+      type: "string",
+      valueHint: "V",
+      description: "Only this version, with or without its variant",
+    },
     json: JSON_FLAG,
   },
   /** Through a runner if there is one: it must let go of the engine first. */

@@ -32,10 +32,12 @@ import {
   MODELPACK_WEIGHT,
   MODELPACK_WEIGHT_CONFIG,
   OCI_MANIFEST,
+  ownFormat,
   TITLE,
   type WeightFormat,
 } from "../oci/media-types.ts";
 import { encodeDefaults, type PackagedDefaults } from "../oci/model-defaults.ts";
+import type { ModelFormat } from "../store/bundle.ts";
 import type { PlannedRole } from "../transfer/plan.ts";
 import { baseName, directoryOf, isMarkdown, weightFormatOf } from "./file-classes.ts";
 import type { ModelFacts } from "./model-facts.ts";
@@ -198,7 +200,7 @@ const DOCKER_TYPES: Readonly<Record<Exclude<LayerRole, "weights">, string>> = {
   license: DOCKER_LICENSE,
   file: DOCKER_MODEL_FILE,
 };
-const DOCKER_WEIGHTS: Readonly<Record<WeightFormat, string>> = {
+const DOCKER_WEIGHTS: Readonly<Record<string, string>> & Readonly<Record<WeightFormat, string>> = {
   gguf: DOCKER_GGUF,
   safetensors: DOCKER_SAFETENSORS,
   dduf: DOCKER_DDUF,
@@ -210,12 +212,14 @@ const FILE_MODE = 420;
 /** Weights may have any name; what they are is known all the same. */
 function dockerType({ role, path }: LayerFile, facts: ModelFacts): string {
   if (role !== "weights") return DOCKER_TYPES[role];
-  return DOCKER_WEIGHTS[weightFormatOf(path) ?? facts.format];
+  if (ownFormat(facts.format) !== undefined) return DOCKER_MODEL_FILE;
+  return DOCKER_WEIGHTS[weightFormatOf(path) ?? facts.format] ?? DOCKER_MODEL_FILE;
 }
 
 /** Raw weights are of the one format that the config names: weights of another are files among others. */
-function modelPackType({ role, path }: LayerFile, format: WeightFormat): string {
+function modelPackType({ role, path }: LayerFile, format: ModelFormat): string {
   if (role === "mmproj") return MODELPACK_WEIGHT;
+  if (role === "weights" && ownFormat(format) !== undefined) return MODELPACK_WEIGHT;
   if (role === "weights") {
     return (weightFormatOf(path) ?? format) === format ? MODELPACK_WEIGHT : MODELPACK_WEIGHT_CONFIG;
   }

@@ -5,7 +5,13 @@
 import type { ModelConfig } from "../api/models.ts";
 import { isRecord } from "../oci/descriptor.ts";
 import type { Manifest } from "../oci/manifest.ts";
-import { archivedFormat, CREATED, weightFormat } from "../oci/media-types.ts";
+import {
+  archivedFormat,
+  CREATED,
+  isOwnWeight,
+  ownFormat,
+  weightFormat,
+} from "../oci/media-types.ts";
 import { type ModelLayer, modelLayers } from "../oci/model-layers.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { formatBinaryBytes } from "./amounts.ts";
@@ -61,9 +67,13 @@ export function toConfigFacts(bytes: Uint8Array, manifest: Manifest): ConfigFact
   };
 }
 
-/** Layers that hold weights, plain or packed, in order. */
+/** Layers that hold weights, plain or packed, in order; of a format that is not known here all its files. */
 export function weightLayers({ config, layers }: ConfigFacts): readonly ModelLayer[] {
-  return layers.filter((layer) => formatOfLayer(layer, config.format ?? undefined) !== undefined);
+  const known = layers.filter(
+    (layer) => formatOfLayer(layer, config.format ?? undefined) !== undefined,
+  );
+  if (known.length > 0 || ownFormat(config.format) === undefined) return known;
+  return layers.filter(({ mediaType, path }) => isOwnWeight(mediaType, path));
 }
 
 // --- internal ---

@@ -1,7 +1,7 @@
 /** What a package says of its model, whatever the format of its weights: read from their headers, wherever they lie. */
 import { open } from "node:fs/promises";
 import { AppError } from "../errors.ts";
-import type { WeightFormat } from "../oci/media-types.ts";
+import type { ModelFormat } from "../store/bundle.ts";
 import { type GgufFacts, readGgufFiles } from "../store/gguf.ts";
 import { invalidFile, type NamedFile, toReadError } from "../store/read-error.ts";
 import { formatBinaryBytes, formatDecimalBytes, formatParameters } from "./amounts.ts";
@@ -11,7 +11,7 @@ import { readSafetensorsFacts } from "./safetensors-facts.ts";
 
 /** As a config has it: amounts are texts. Null is what nothing tells. */
 export interface ModelFacts {
-  readonly format: WeightFormat;
+  readonly format: ModelFormat;
   readonly architecture: string | null;
   readonly name: string | null;
   /** SPDX identifier by convention. */

@@ -7,9 +7,11 @@ import {
   DOCKER_CONFIG_V02,
   DOCKER_GGUF_LORA,
   isLicense,
+  isOwnWeight,
   isProjector,
   isTemplate,
   LICENSES,
+  ownFormat,
   TITLE,
   weightFormat,
 } from "../oci/media-types.ts";
@@ -24,6 +26,7 @@ import {
 import { layerPath } from "../oci/model-layers.ts";
 import type { ConfigFacts } from "./config.ts";
 import { toRfc3339 } from "./created.ts";
+import { weightFormatOf } from "./file-classes.ts";
 import { type ModelFacts, readModelFacts } from "./model-facts.ts";
 import { refuseProjectorName } from "./package-inputs.ts";
 
@@ -45,9 +48,10 @@ export function roleOfLayer(layer: Descriptor, configFormat?: string | null): La
   if (isTemplate(mediaType, path)) return "chatTemplate";
   if (isLicense(mediaType, path)) return "license";
   if (mediaType === DOCKER_GGUF_LORA) return "adapter";
-  return weightFormat(mediaType, path, configFormat ?? undefined) === undefined
-    ? "file"
-    : "weights";
+  const isOwn = ownFormat(configFormat) !== undefined && isOwnWeight(mediaType, path);
+  return isOwn || weightFormat(mediaType, path, configFormat ?? undefined) !== undefined
+    ? "weights"
+    : "file";
 }
 
 /**
@@ -80,7 +84,7 @@ export async function convertModel(
 export function toFacts({ config }: ConfigFacts, { annotations }: Manifest): ModelFacts {
   const { format, architecture, quantization, parameters, size, gguf } = config;
   return {
-    format: format === "safetensors" || format === "dduf" ? format : "gguf",
+    format: format === "safetensors" || format === "dduf" ? format : (ownFormat(format) ?? "gguf"),
     architecture,
     name: annotations?.[TITLE] ?? null,
     license: annotations?.[LICENSES] ?? null,
@@ -169,13 +173,15 @@ function withoutCreated(annotations: Readonly<Record<string, string>> = {}) {
   return Object.fromEntries(Object.entries(annotations).filter(([key]) => key !== CREATED));
 }
 
-/** A ModelPack says little of its weights: their headers say the rest. */
+/** A ModelPack says little of its weights: their headers say the rest, where it is known how to read them. */
 async function readStoredFacts(
   store: Store,
   source: { files: readonly LayerFile[]; said: ConfigFacts; manifest: Manifest },
   signal: AbortSignal,
 ): Promise<ModelFacts> {
   const { files, said, manifest } = source;
+  const isKnown = files.some(({ role, path }) => role === "weights" && weightFormatOf(path));
+  if (!isKnown && ownFormat(said.config.format) !== undefined) return toFacts(said, manifest);
   const located = files.map(({ role, path, digest }) => ({
     role,
     path,

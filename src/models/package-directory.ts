@@ -22,6 +22,13 @@ const MAX_FILES = 8192;
 /** Deeper than any model; a loop of mounts ends here. */
 const MAX_DEPTH = 32;
 
+export interface DirectoryOptions {
+  readonly format: ArtifactFormat;
+  readonly signal: AbortSignal;
+  /** Whether a file is weights besides those whose names are known to be. */
+  readonly isWeights?: ((path: string) => boolean) | undefined;
+}
+
 export interface DirectoryContents {
   /** In the order of the walk, which is that of the layers. */
   readonly files: readonly InputFile[];
@@ -37,14 +44,14 @@ export interface DirectoryContents {
  */
 export async function readDirectory(
   root: string,
-  { format, signal }: { format: ArtifactFormat; signal: AbortSignal },
+  { format, signal, isWeights = () => false }: DirectoryOptions,
 ): Promise<DirectoryContents> {
   const walk = { root, files: [], links: 0, signal };
   await walkDirectory(walk, "", 0);
   const found: readonly WalkedFile[] = walk.files;
   checkPaths(found);
   const warnings: string[] = [];
-  const roles = await assignRoles(found, { signal, warnings });
+  const roles = await assignRoles(found, { signal, warnings, isWeights });
   if (![...roles.values()].includes("weights")) throw noWeights(root, walk);
   requireCompleteSets(root, found);
   await requireIndexed(root, found);
@@ -110,14 +117,21 @@ async function namesOf(location: string): Promise<string[]> {
   }
 }
 
+interface RoleOptions {
+  readonly signal: AbortSignal;
+  readonly warnings: string[];
+  isWeights(path: string): boolean;
+}
+
 async function assignRoles(
   files: readonly WalkedFile[],
-  options: { signal: AbortSignal; warnings: string[] },
+  options: RoleOptions,
 ): Promise<Map<string, LayerRole>> {
   const roles = new Map<string, LayerRole>();
   for (const { path } of files) {
     const kind = classifyFile(path);
-    if (kind === "safetensors" || kind === "dduf") roles.set(path, "weights");
+    const isKnown = kind === "safetensors" || kind === "dduf";
+    if (isKnown || options.isWeights(path)) roles.set(path, "weights");
     else roles.set(path, kind === "license" ? "license" : "file");
   }
   const template = chooseTemplate(files.map(({ path }) => path));
@@ -146,7 +160,7 @@ function templateRank(path: string): number {
 /** By their headers: a projector, an adapter and a model all end in `.gguf`. */
 async function rolesOfGgufs(
   files: readonly WalkedFile[],
-  { signal, warnings }: { signal: AbortSignal; warnings: string[] },
+  { signal, warnings }: Omit<RoleOptions, "isWeights">,
 ): Promise<Map<string, LayerRole | undefined>> {
   const ggufs = files.filter(({ path }) => weightFormatOf(path) === "gguf");
   const roles = new Map<string, LayerRole | undefined>();
@@ -236,6 +250,8 @@ function noWeights(root: string, { files, links }: Walk): AppError {
   const reason = hasPickles
     ? "the directory has no weights except pickles"
     : "the directory has no weights";
+  const hasGraph = files.some(({ path }) => /\.onnx$/i.test(path));
+  if (hasGraph) return unusable(root, reason, "Give an ONNX model with `--onnx-dir DIR`.");
   const needed = "A model needs at least one `.safetensors`, `.gguf` or `.dduf` file";
   const linked = `${links} symbolic links were skipped: copy the files with \`cp -rL\` first`;
   const hint = links > 0 ? `${needed}; ${linked}.` : `${needed}.`;

@@ -26,6 +26,8 @@ import {
   readModelFacts,
 } from "./model-facts.ts";
 import { readDirectory } from "./package-directory.ts";
+import { readOnnxInputs } from "./package-onnx.ts";
+import { readOwnInputs } from "./package-own.ts";
 
 export interface PackageInputs {
   readonly layout: ArtifactLayout;
@@ -43,7 +45,7 @@ export interface InputOptions {
 }
 
 /**
- * Reads what `gguf`, `safetensors_dir` or `dduf` names, and the files that go with it.
+ * Reads what `gguf`, `safetensors_dir`, `onnx_dir`, `dduf` or `files` names, and the files that go with it.
  *
  * @throws usage, not_found, forbidden, invalid_model_file, unsupported_model
  */
@@ -121,10 +123,13 @@ export function refuseProjectorName(
 // --- internal ---
 
 async function readWeights(request: PackageRequest, options: InputOptions): Promise<PackageInputs> {
-  const { gguf, safetensors_dir: directory, dduf } = request;
+  const { gguf, safetensors_dir: safetensors, onnx_dir: onnx, dduf, files } = request;
+  const directory = safetensors ?? onnx;
+  if (files !== undefined) return readOwnInputs(files, { request, ...options });
   const path = gguf ?? directory ?? dduf ?? "";
   requireAbsolute(path);
   const isDirectory = await checkKind(path, { mustBeDirectory: directory !== undefined });
+  if (onnx !== undefined) return readOnnxInputs(path, options);
   if (isDirectory && dduf === undefined) return readDirectoryInputs(path, options);
   return dduf === undefined ? readGgufInputs(path, options) : readDdufInputs(path, options);
 }

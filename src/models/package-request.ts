@@ -1,7 +1,7 @@
 /** What a request to package says, checked before anything is read. Pure. */
 import type { PackageRequest } from "../api/models.ts";
 import { AppError } from "../errors.ts";
-import { CREATED } from "../oci/media-types.ts";
+import { CREATED, ownFormat } from "../oci/media-types.ts";
 import type { ArtifactFormat } from "./artifact.ts";
 
 /** The config holds an int32. */
@@ -10,22 +10,26 @@ const MAX_CONTEXT = 2 ** 31 - 1;
 const MAX_KEY = 255;
 const MAX_VALUE = 16_384;
 const MAX_ANNOTATIONS = 256;
+/** What of a wrong name is shown. Characters. */
+const MAX_SHOWN = 80;
 
 const SOURCES = {
   gguf: "--gguf",
   safetensors_dir: "--safetensors-dir",
+  onnx_dir: "--onnx-dir",
   dduf: "--dduf",
+  files: "--file",
   from: "--from",
 } as const;
 
 /** @throws usage unless it says what to package, once, and nothing that excludes another thing */
 export function requireOneSource(request: PackageRequest): void {
-  const given = (["gguf", "safetensors_dir", "dduf", "from"] as const).filter(
+  const given = (Object.keys(SOURCES) as (keyof typeof SOURCES)[]).filter(
     (source) => request[source] !== undefined,
   );
   if (given.length === 0) {
     throw new AppError("usage", "cannot package a model: nothing says what to package", {
-      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--dduf FILE` and `--from MODEL`.",
+      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--onnx-dir DIR`, `--dduf FILE`, `--file FILE` and `--from MODEL`.",
     });
   }
   if (given.length > 1) {
@@ -34,6 +38,7 @@ export function requireOneSource(request: PackageRequest): void {
       hint: "Give one of them.",
     });
   }
+  checkFormatName(request);
   if (request.link === true && request.push === true && request.keep !== true) {
     throw new AppError("usage", "cannot link the weights: nothing is stored when pushing", {
       hint: "Leave out `--link`, or add `--keep`.",
@@ -77,6 +82,25 @@ export function checkAnnotations(
 }
 
 // --- internal ---
+
+/** Of a known format more is known than its name, and read from the files. */
+function checkFormatName({ files, format_name: name }: PackageRequest): void {
+  if (files === undefined && name === undefined) return;
+  const what = "cannot package a model of another format";
+  if (files === undefined || files.length === 0) {
+    throw new AppError("usage", `${what}: nothing says which files it has`, {
+      hint: "Give each with `--file FILE`.",
+    });
+  }
+  if (name !== undefined && ownFormat(name) !== undefined) return;
+  const reason =
+    name === undefined
+      ? "nothing says what the format is called"
+      : `\`${name.slice(0, MAX_SHOWN)}\` is a known one, or no name of any`;
+  throw new AppError("usage", `${what}: ${reason}`, {
+    hint: "Give its name with `--format-name NAME`: letters, digits, `.`, `_`, `+` and `-`; GGUF, safetensors and DDUF have flags of their own.",
+  });
+}
 
 function annotationFault(key: string, value: string): string | undefined {
   if (!/^[^\s\p{Cc}]+$/u.test(key)) return "a key is neither empty nor has spaces";

@@ -4,16 +4,29 @@ import { basename, dirname, isAbsolute, resolve } from "node:path";
 import { AppError } from "../errors.ts";
 import { digestOf } from "../oci/digest.ts";
 import { encodeCanonical } from "../oci/manifest.ts";
-import { isAdapter, isArchive, isProjector, isWeightArchive } from "../oci/media-types.ts";
+import {
+  isAdapter,
+  isArchive,
+  isOwnWeight,
+  isProjector,
+  isWeightArchive,
+  ownFormat,
+  weightFormat,
+} from "../oci/media-types.ts";
 import { readDefaults } from "../oci/model-defaults.ts";
 import type { ModelLayer } from "../oci/model-layers.ts";
 import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
 import { readGgufFacts, readGgufShape, splitNames } from "../store/gguf.ts";
-import type { ModelShape } from "../store/model-shape.ts";
 import { toReadError } from "../store/read-error.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { ensureBuiltin, isBuiltin } from "./builtin.ts";
 import { readConfigFacts, weightLayers } from "./config.ts";
+import {
+  readStoredGgufShape,
+  readStoredOnnxShape,
+  readStoredSafetensorsShape,
+  type StoredFiles,
+} from "./stored-shape.ts";
 
 export interface RunnableOptions {
   /** Files that may be named by their absolute path: any, or those of a list. */
@@ -126,7 +139,7 @@ async function toRunnableModel(
     });
   const weights = weightLayers(facts);
   const bytes = weights.reduce((sum, { size }) => sum + size, 0);
-  const known = weights.length === 0 ? undefined : formatOf(configFormat);
+  const known = weights.length === 0 ? undefined : formatOf(configFormat, weights);
   const { format, weightBytes } =
     known === undefined && facts.layers.some(({ mediaType }) => isWeightArchive(mediaType))
       ? await readUnpacked(openBundle, signal)
@@ -141,12 +154,26 @@ async function toRunnableModel(
     defaults: readDefaults(model.manifest),
     contextTokens: facts.packagedContext ?? undefined,
     ...sideBytes(facts.layers),
-    ...(format === "gguf" && known === "gguf" && !weights.some(isArchived)
-      ? { readShape: (during: AbortSignal) => readStoredShape(store, weights, during) }
-      : {}),
+    ...shapeReader(store, { format: known, weights, layers: facts.layers }),
     openBundle,
   };
 }
+
+/** Packed weights, and those of other formats, say nothing of their layers. */
+function shapeReader(
+  store: Store,
+  { format, ...files }: StoredFiles & { readonly format: ModelFormat | undefined },
+): Pick<RunnableModel, "readShape"> {
+  const read = SHAPE_READERS[format ?? ""];
+  if (read === undefined || files.weights.some(isArchived)) return {};
+  return { readShape: (signal) => read(store, files, signal) };
+}
+
+const SHAPE_READERS: Readonly<Record<string, typeof readStoredGgufShape>> = {
+  gguf: readStoredGgufShape,
+  safetensors: readStoredSafetensorsShape,
+  onnx: readStoredOnnxShape,
+};
 
 /** What is loaded beside the weights. */
 function sideBytes(
@@ -166,19 +193,6 @@ function isArchived({ mediaType }: ModelLayer): boolean {
   return isArchive(mediaType);
 }
 
-/** Blobs have no names of their own: messages get those that the layers carry. */
-function readStoredShape(
-  store: Store,
-  weights: readonly ModelLayer[],
-  signal: AbortSignal,
-): Promise<ModelShape> {
-  const files = weights.map(({ digest, path }) => ({
-    location: store.blobPath(digest),
-    name: basename(path ?? digest),
-  }));
-  return readGgufShape(files, { signal });
-}
-
 /** Nothing says what is in the archives: they are unpacked now, once, instead of when the engine starts. */
 async function readUnpacked(
   openBundle: RunnableModel["openBundle"],
@@ -194,8 +208,14 @@ function noKnownWeights(name: string): AppError {
   });
 }
 
-function formatOf(text: string | null): ModelFormat | undefined {
+/** What the config says, else what the layers are, else what the config calls what nobody knows here. */
+function formatOf(text: string | null, weights: readonly ModelLayer[]): ModelFormat | undefined {
   // What Docker Model Runner called DDUF at first.
   if (text === "diffusers") return "dduf";
-  return text === "gguf" || text === "safetensors" || text === "dduf" ? text : undefined;
+  if (text === "gguf" || text === "safetensors" || text === "dduf") return text;
+  const own = ownFormat(text);
+  if (own === undefined) return undefined;
+  const formats = weights.map(({ mediaType, path }) => weightFormat(mediaType, path, own));
+  const isOwn = weights.every(({ mediaType, path }) => isOwnWeight(mediaType, path));
+  return formats.find((format) => format !== undefined) ?? (isOwn ? own : undefined);
 }

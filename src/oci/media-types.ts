@@ -72,6 +72,22 @@ export function weightFormat(
   return isWeightFormat(extension) ? extension : undefined;
 }
 
+/**
+ * A format that is none of those known here, by `config.format`: lower case; undefined for a known one and for what is no
+ * name. Its weights are files like any other.
+ */
+export function ownFormat(configFormat: string | null | undefined): string | undefined {
+  const name = configFormat?.trim().toLowerCase();
+  if (name === undefined || !OWN_FORMAT.test(name)) return undefined;
+  return isWeightFormat(name) || name === DDUF_AT_FIRST ? undefined : name;
+}
+
+/** Whether a layer of a model of such a format may be of its weights. */
+export function isOwnWeight(mediaType: string, path?: string): boolean {
+  const isFile = mediaType === DOCKER_MODEL_FILE || mediaType === MODELPACK_WEIGHT;
+  return isFile && !isTemplate(mediaType, path) && !isProjector(mediaType, path);
+}
+
 /** Whether a layer is a multimodal projector. */
 export function isProjector(mediaType: string, path?: string): boolean {
   if (mediaType === DOCKER_MMPROJ || mediaType === DOCKER_GGUF_MMPROJ) return true;
@@ -149,6 +165,10 @@ export function isLaidOutByPath(
 /** ModelPack's archives. */
 const PACKED =
   /^application\/vnd\.cncf\.model\.(weight|weight\.config|doc|code|dataset)\.v1\.tar(?:\+gzip|\+zstd)?$/;
+
+const OWN_FORMAT = /^[a-z0-9][a-z0-9._+-]{0,63}$/;
+/** What Docker Model Runner called DDUF at first. */
+const DDUF_AT_FIRST = "diffusers";
 
 /** A map, because a type may be called `constructor`. */
 const WEIGHTS: ReadonlyMap<string, WeightFormat> = new Map([

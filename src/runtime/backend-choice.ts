@@ -1,12 +1,14 @@
 /** Which engine serves a request. */
 import { AppError } from "../errors.ts";
-import type { Backend, Mode, RunnableModel } from "./backend.ts";
+import type { Backend, Machine, Mode, RunnableModel } from "./backend.ts";
 
 export interface ChoiceRequest {
   readonly model: Pick<RunnableModel, "name" | "format">;
   readonly mode: Mode;
   /** Wins over every preference; it is an error if it cannot serve the model. */
   readonly backend?: string | undefined;
+  /** Default: this one. */
+  readonly machine?: Machine | undefined;
 }
 
 /**
@@ -20,7 +22,11 @@ export async function chooseBackend(
   isInstalled: (name: string) => Promise<boolean>,
 ): Promise<Backend> {
   if (request.backend !== undefined) return named(request.backend, request, backends);
-  const able = backends.filter((backend) => problem(backend, request) === undefined);
+  const able: Backend[] = [];
+  for (const backend of backends.filter((one) => problem(one, request) === undefined)) {
+    if (backend.onlyWhereInstalled !== true || (await isInstalled(backend.name)))
+      able.push(backend);
+  }
   const [first, ...others] = able;
   if (first === undefined) throw unsupported(request, backends);
   if (others.length === 0) return first;
@@ -48,25 +54,51 @@ function named(name: string, request: ChoiceRequest, backends: readonly Backend[
   });
 }
 
-function problem(backend: Backend, { model, mode }: ChoiceRequest): string | undefined {
+function problem(backend: Backend, request: ChoiceRequest): string | undefined {
+  const { model, mode, machine = process } = request;
   if (!backend.formats.includes(model.format)) {
     return `${backend.name} does not read ${model.format} models`;
   }
   if (!backend.modes.includes(mode)) return `${backend.name} does not offer ${mode}`;
-  return undefined;
+  const reason = backend.problem?.(machine);
+  return reason === undefined ? undefined : `${backend.name} does not run here: ${reason}`;
 }
 
 function unsupported(request: ChoiceRequest, backends: readonly Backend[]): AppError {
-  const { model, mode } = request;
-  const reason = `no engine offers ${mode} for ${model.format} models`;
-  const formats = new Set(
-    backends.filter(({ modes }) => modes.includes(mode)).flatMap((b) => b.formats),
+  const { model, mode, machine = process } = request;
+  const readers = backends.filter(({ formats }) => formats.includes(model.format));
+  const elsewhere = readers.filter(({ modes }) => modes.includes(mode));
+  const reason =
+    elsewhere.length === 0
+      ? `no engine offers ${mode} for ${model.format} models`
+      : elsewhere.map((one) => problem(one, request) ?? `${one.name} is not installed`).join("; ");
+  const usable = backends.filter(
+    (one) => one.modes.includes(mode) && !one.problem?.(machine) && one.onlyWhereInstalled !== true,
   );
+  const missing = elsewhere.find((one) => problem(one, request) === undefined);
+  const formats = new Set(usable.flatMap((backend) => backend.formats));
+  const others =
+    formats.size === 0 ? "" : `Use a model in one of these formats: ${[...formats].join(", ")}.`;
+  const way = readers.length === 0 ? (NEAREST_WAYS[model.format] ?? OWN_WAY) : undefined;
   return new AppError("unsupported_model", `cannot run \`${model.name}\`: ${reason}`, {
-    hint:
-      formats.size === 0
-        ? undefined
-        : `Use a model in one of these formats: ${[...formats].join(", ")}.`,
+    hint: [installHint(missing), way, others].filter(Boolean).join(" ") || undefined,
     details: { format: model.format, mode, backends: backends.map(({ name }) => name) },
   });
 }
+
+function installHint(backend: Backend | undefined): string | undefined {
+  if (backend === undefined) return undefined;
+  return `Install it with \`tug install-runner --backend ${backend.name}\`.`;
+}
+
+const OWN_WAY = "Configure an engine for it in `[engines]` of config.toml.";
+
+/** What those have who come with a format that no engine reads. */
+const NEAREST_WAYS: Readonly<Record<string, string>> = {
+  tflite: "Take the model from which it was converted, as safetensors or GGUF.",
+  litertlm: "Take the model from which it was converted, as safetensors or GGUF.",
+  coreml: "Take the model from which it was converted, as safetensors: MLX runs it on a Mac.",
+  openvino: "Take the model from which it was converted, as safetensors or GGUF.",
+  tensorrt: "Take the model from which it was built, as safetensors.",
+  exl2: "Take the same model as GGUF: it comes in as few bits.",
+};

@@ -63,7 +63,7 @@ export interface Installation {
   readonly version: string;
   /** cpu, cuda, rocm, vulkan, metal. */
   readonly variant: string;
-  /** Which source served it: path, github, apt, oci. */
+  /** Which source served it: path, github, apt, oci, pypi; config for an engine of config.toml. */
   readonly source: string;
   /** The directory that holds it; removing it uninstalls. For `path` the user's own directory, never removed. */
   readonly directory: string;
@@ -71,6 +71,8 @@ export interface Installation {
   readonly command: readonly string[];
   /** RFC 3339. */
   readonly installedAt: string;
+  /** What it runs with besides its directory, such as the files of a Python that is not its own. Absolute paths. */
+  readonly needs?: readonly string[] | undefined;
 }
 
 export interface ArgsInput {
@@ -81,9 +83,17 @@ export interface ArgsInput {
   readonly alias: string;
   /** The unix socket the engine must listen on. */
   readonly socket: string;
+  /** The port of 127.0.0.1 it must listen on instead, for a backend that `listensOn` one. */
+  readonly port?: number | undefined;
   /** Logical processors that the worker may use. */
   readonly cores: number;
   readonly platform: NodeJS.Platform;
+  /** Of the installation; undefined if nobody knows. */
+  readonly variant?: string | undefined;
+  /** What the model is made as: `general.architecture`, or `model_type` of `config.json`; undefined if nobody knows. */
+  readonly architecture?: string | undefined;
+  /** Of the memory of each GPU what it may take, 0 to 1, for an engine that takes all at once; undefined: its own default. */
+  readonly gpuShare?: number | undefined;
 }
 
 /** The engine's own arguments, without `Installation.command`. */
@@ -139,10 +149,36 @@ export interface ExitReason {
   readonly hint?: string | undefined;
 }
 
-export type Gpu = "none" | "cuda" | "rocm" | "vulkan" | "metal";
+/** What engines are built for, besides the processor (`none`). */
+export const GPUS = [
+  "none",
+  "cuda",
+  "rocm",
+  "vulkan",
+  "metal",
+  "sycl",
+  "musa",
+  "cann",
+  "opencl",
+] as const;
+
+export type Gpu = (typeof GPUS)[number];
+
+/** What an engine's builds ask of GPUs; what is absent they leave open. */
+export interface GpuNeeds {
+  /** Major version of the CUDA that they are built with: decides the oldest driver. */
+  readonly cuda?: number | undefined;
+  /** The lowest compute capability, such as 7.5. */
+  readonly computeCapability?: number | undefined;
+  /** AMD's names of the chips that they have code for, such as `gfx1100`. */
+  readonly rocmTargets?: readonly string[] | undefined;
+}
 
 /** What each install source needs to know of an engine. A source an engine does not name cannot install it. */
 export interface InstallRecipe {
+  readonly gpuNeeds?: GpuNeeds | undefined;
+  /** It is configured, not installed: what is there, found anew each time. @throws install_failed if it is not there */
+  config?(env: Readonly<Record<string, string | undefined>>): Promise<Installation>;
   /** An executable of the user's own. */
   readonly path?: {
     /** Environment variables that name the file or its directory, first set wins. */
@@ -181,6 +217,23 @@ export interface InstallRecipe {
     readonly files: readonly string[];
     readonly executable: string;
   };
+  /** Packages of PyPI, in an environment of their own. */
+  readonly pypi?: {
+    /** The distribution whose version counts, such as `mlx-lm`. */
+    readonly package: string;
+    /** What it must be able to import, such as `mlx_lm`. */
+    readonly module: string;
+    /** The locked version. */
+    readonly version: string;
+    /** Versions of Python that the lock was made for (PEP 440), such as `>=3.10,<3.15`. */
+    readonly python: string;
+    /** Locked requirements, each with its hashes (pip's format); undefined if there are none for it. */
+    requirements(machine: Machine, gpu: Gpu): string | undefined;
+    /** Program that starts it, which gets the engine's arguments; it lies beside the environment. */
+    readonly launcher: string;
+    /** Environment variables that name the `python` of an environment of the user's own, first set wins. */
+    readonly environment: readonly string[];
+  };
 }
 
 export interface Machine {
@@ -192,7 +245,23 @@ export interface Backend {
   readonly name: string;
   readonly formats: readonly ModelFormat[];
   readonly modes: readonly Mode[];
+  /** Why it cannot run on a machine: a clause such as "it needs Linux"; undefined if it can. Absent: it runs everywhere. */
+  problem?(machine: Machine): string | undefined;
   readonly recipe: InstallRecipe;
+  /** Chosen by itself only where somebody has installed it: it takes gigabytes, and a GPU. */
+  readonly onlyWhereInstalled?: boolean | undefined;
+  /** Files of a tiny model that its installation is tried with, by name. Absent: it reads GGUF, and tries Pebble. */
+  smokeFiles?(): Readonly<Record<string, string | Uint8Array>>;
+  /** Paths that it answers requests on. Absent: those of llama-server. */
+  readonly paths?: readonly string[] | undefined;
+  /** Members of a request that it takes: others are left out. Absent: it ignores what it does not know. */
+  readonly fields?: ReadonlySet<string> | undefined;
+  /** What it calls the model, where it answers to no other name. */
+  readonly servedModel?: string | undefined;
+  /** Bytes that its process takes without a model; absent: as many as llama-server. */
+  readonly processBytes?: number | undefined;
+  /** Default: a unix socket. On a port others of this machine reach it, and nothing parts it from the network. */
+  readonly listensOn?: "socket" | "port" | undefined;
   /** Path that answers 200 once the worker can serve. */
   readonly readinessPath: string;
   /** Pure. Throws `usage` for a setting the engine cannot honour. */

@@ -1,5 +1,6 @@
-/** Questions to a running engine, over its unix socket: bounded in time and size, on a connection of their own. */
+/** Questions to a running engine, where it listens: bounded in time and size, on a connection of their own. */
 import { AppError } from "../errors.ts";
+import { type EngineAddress, engineTarget } from "./engine-address.ts";
 
 export interface AskOptions {
   readonly timeoutMs?: number | undefined;
@@ -14,12 +15,12 @@ const MAX_ANSWER_BYTES = 1024 * 1024;
 
 /** The status of the answer, or undefined if there is none in time. The body is not read. */
 export async function probeEngine(
-  socket: string,
+  address: EngineAddress,
   path: string,
   options: AskOptions = {},
 ): Promise<number | undefined> {
   try {
-    return await ask({ socket, path, ...options }, async (response) => {
+    return await ask({ address, path, ...options }, async (response) => {
       await response.body?.cancel();
       return response.status;
     });
@@ -34,13 +35,13 @@ export async function probeEngine(
  * @throws worker_failed if it is not 200, not JSON, too long or too late
  */
 export async function askEngine(
-  socket: string,
+  address: EngineAddress,
   path: string,
   options: AskOptions = {},
 ): Promise<unknown> {
   const { maxBytes = MAX_ANSWER_BYTES } = options;
   try {
-    return await ask({ socket, path, ...options }, async (response) => {
+    return await ask({ address, path, ...options }, async (response) => {
       if (response.status !== 200) throw new Error(`status ${response.status}`);
       return JSON.parse(await readText(response, maxBytes)) as unknown;
     });
@@ -55,18 +56,19 @@ export async function askEngine(
 // --- internal ---
 
 async function ask<T>(
-  question: AskOptions & { readonly socket: string; readonly path: string },
+  question: AskOptions & { readonly address: EngineAddress; readonly path: string },
   read: (response: Response) => Promise<T>,
 ): Promise<T> {
   const timeout = new AbortController();
-  const { socket, path, timeoutMs = ANSWER_TIMEOUT_MS, signal } = question;
+  const { address, path, timeoutMs = ANSWER_TIMEOUT_MS, signal } = question;
   const timer = setTimeout(
     () => timeout.abort(new Error(`no answer within ${timeoutMs} ms`)),
     timeoutMs,
   );
   try {
-    const response = await fetch(`http://engine${path}`, {
-      unix: socket,
+    const { url, init } = engineTarget(address, path);
+    const response = await fetch(url, {
+      ...init,
       keepalive: false,
       redirect: "manual",
       signal: signal === undefined ? timeout.signal : AbortSignal.any([signal, timeout.signal]),

@@ -20,11 +20,12 @@ export interface ViewInput extends Omit<EngineFiles, "modelName"> {
 export async function engineView(input: ViewInput): Promise<SandboxView> {
   const { installation, bundles, settings, socket, env } = input;
   const { home = homedir(), vendors = VENDORS } = input;
-  const { source, directory, command } = installation;
+  const { source, directory, command, needs = [] } = installation;
   const named = [
     // An engine of the user's own may lie right in the home.
     ...(source === "path" ? [] : [directory]),
     ...command.filter((word) => isAbsolute(word) && word !== directory),
+    ...needs,
     ...bundles.flatMap((bundle) =>
       bundle.format === "gguf" ? bundleFiles(bundle) : [bundle.directory],
     ),
@@ -36,7 +37,7 @@ export async function engineView(input: ViewInput): Promise<SandboxView> {
   if (!GPU_FREE.includes(installation.variant)) named.push(...vendors);
   const targets = await Promise.all(named.map((path) => realpath(path).catch(() => path)));
   return {
-    readOnly: [...new Set([...named, ...targets])],
+    readOnly: outermost([...named, ...targets]),
     writable: [dirname(socket)],
     devices,
     variables: Object.keys(env),
@@ -54,6 +55,17 @@ export async function deviceFiles(
 }
 
 // --- internal ---
+
+/** What lies in a directory that is shown is shown with it; a link there, bound once more, would be followed. */
+function outermost(paths: readonly string[]): readonly string[] {
+  const all = new Set(paths);
+  return [...all].filter((path) => {
+    for (let above = dirname(path); above !== dirname(above); above = dirname(above)) {
+      if (all.has(above)) return false;
+    }
+    return true;
+  });
+}
 
 /** Links to one of the versions beside them, by whose own name libraries find each other. */
 const VENDORS: readonly string[] = ["/opt/rocm", "/opt/cuda", "/opt/intel"];

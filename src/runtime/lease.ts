@@ -1,6 +1,7 @@
 /** A caller's hold on a worker. */
 import type { AppError } from "../errors.ts";
 import type { EngineReport } from "./backend.ts";
+import type { EngineAddress } from "./engine-address.ts";
 import type { WorkerPlan } from "./planner.ts";
 import type { SilenceWatch } from "./silence.ts";
 import type { Turns } from "./turns.ts";
@@ -8,8 +9,8 @@ import { cancelledError } from "./worker-errors.ts";
 
 /** While it is held the worker is not unloaded. Release it when the answer has ended, however it ended. */
 export interface Lease extends Disposable {
-  /** The unix socket the engine listens on. */
-  readonly socket: string;
+  /** Where the engine listens. */
+  readonly address: EngineAddress;
   readonly backend: string;
   readonly modelId: string;
   readonly modelName: string;
@@ -46,7 +47,7 @@ export interface GrantedLease extends Lease {
 
 export interface LeaseFacts {
   readonly turns: Pick<Turns, "take" | "give">;
-  readonly socket: string;
+  readonly address: EngineAddress;
   readonly plan: WorkerPlan;
   readonly modelName: string;
   readonly workerId: number;
@@ -64,7 +65,7 @@ export function createLease(facts: LeaseFacts, release: () => void): GrantedLeas
   let watching: SilenceWatch | undefined;
   const { plan } = facts;
   return {
-    socket: facts.socket,
+    address: facts.address,
     backend: plan.backend,
     modelId: plan.model.id,
     modelName: facts.modelName,

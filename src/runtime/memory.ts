@@ -40,6 +40,8 @@ export interface RunShape {
   readonly microBatch?: number | undefined;
   /** Sliding layers keep all of the context (`--swa-full`). */
   readonly keepsWholeWindows?: boolean | undefined;
+  /** What the engine's process takes without a model; llama-server's unless given. */
+  readonly engineBytes?: number | undefined;
 }
 
 export interface MemoryEstimate {
@@ -68,7 +70,8 @@ export function estimateMemory(shape: ModelShape, run: RunShape): MemoryEstimate
   tally.add("adapters", "ram", run.adapterBytes);
   tally.addGrowing("prompt cache", "ram", run.cacheRamBytes ?? 0);
   addDraft(tally, run);
-  tally.add("engine", "ram", ENGINE_BYTES + shape.vocabularySize * TOKEN_BYTES);
+  const engineBytes = run.engineBytes ?? ENGINE_BYTES;
+  tally.add("engine", "ram", engineBytes + shape.vocabularySize * TOKEN_BYTES);
   for (const { device } of run.offload.gpus) tally.add("engine", device, GPU_ENGINE_BYTES);
   return tally.toEstimate();
 }

@@ -190,6 +190,9 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
     explained: explain(parts, { context, keepAlive }),
     isUsual: resolved.isUsual,
     takesLargerContext: resolved.takesLargerContext,
+    servedModel: backend.servedModel,
+    enginePaths: backend.paths,
+    engineFields: backend.fields,
     ...(advice === undefined ? {} : { advice }),
   };
   const facets = { plan, backend, engine, shape, parts: byPurpose, estimate, growing, measured };

@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import { AppError } from "../errors.ts";
 import type { ModelShape } from "../store/model-shape.ts";
-import type { FlagMemory, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
+import type { Backend, FlagMemory, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
 import type { Demand } from "./demand.ts";
 import type { Device } from "./hardware/devices.ts";
 import { CHECKPOINTS, IN_RAM, type RunShape, type WeightLoading } from "./memory.ts";
@@ -30,6 +30,7 @@ export interface RunFacts {
   readonly resolved: ResolvedSettings;
   readonly draft: { readonly shape: ModelShape | undefined } | undefined;
   readonly loading: WeightLoading;
+  readonly backend: Pick<Backend, "processBytes">;
 }
 
 /**
@@ -55,6 +56,7 @@ export function toRun(facts: RunFacts, contextTokens: number): RunShape {
     checkpoints: kept.contextCheckpoints,
     microBatch: memory.microBatch,
     keepsWholeWindows: memory.keepsWholeWindows,
+    engineBytes: facts.backend.processBytes,
   };
   if (shape === undefined) return { ...run, offload: IN_RAM };
   const gpuLayers = effective.gpu_layers?.value;

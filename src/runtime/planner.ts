@@ -42,6 +42,10 @@ export interface WorkerPlan {
   readonly defaults: RequestDefaults;
   /** What the engine calls the model, where it answers to no other name. */
   readonly servedModel?: string | undefined;
+  /** Members of a request that the engine takes; undefined: all. */
+  readonly engineFields?: ReadonlySet<string> | undefined;
+  /** Paths that the engine answers requests on; undefined: those of llama-server. */
+  readonly enginePaths?: readonly string[] | undefined;
   readonly explained: readonly ExplainedSetting[];
   /**
    * The request itself changes nothing about the process: so the model runs for everybody. Once what is stored or

@@ -63,11 +63,15 @@ export interface EngineProcess {
   kill(): void;
 }
 
+/** Before a command: its group dies with this process. It needs a pipe as its stdin, and a group (`detached`). */
+export function lifeline(): readonly string[] {
+  return process.platform === "win32" ? [] : ["/bin/sh", "-c", LIFELINE, "engine"];
+}
+
 export function spawnEngine(options: SpawnOptions): EngineProcess {
   const isWindows = process.platform === "win32";
-  const lifeline = isWindows ? [] : ["/bin/sh", "-c", LIFELINE, "engine"];
   const oomKills = countOomKills();
-  const child = Bun.spawn([...lifeline, ...options.command], {
+  const child = Bun.spawn([...lifeline(), ...options.command], {
     cwd: options.directory,
     env: { ...engineEnvironment(process.env), ...options.env },
     stdio: ["pipe", "pipe", "pipe"],

@@ -1,16 +1,17 @@
 /** Waits until an engine can serve. It may take as long as it likes, as long as something happens. */
 import { pause } from "../pause.ts";
+import type { EngineAddress } from "./engine-address.ts";
 import { probeEngine } from "./engine-ask.ts";
 
 export interface ReadinessOptions {
-  readonly socket: string;
+  readonly address: EngineAddress;
   /** Answers 200 when ready. */
   readonly path: string;
   /** Resolves when the process has ended. */
   readonly exited: Promise<unknown>;
   /** When the engine last printed something, on the scale of `performance.now()`. */
   lastOutputMs(): number;
-  /** Gives up when nothing was printed and the socket gave no new answer for this long. */
+  /** Gives up when nothing was printed and it gave no new answer for this long. */
   readonly stallMs: number;
   readonly signal: AbortSignal;
 }
@@ -40,7 +41,7 @@ export async function waitUntilReady(options: ReadinessOptions): Promise<Readine
   const startedMs = performance.now();
   let progressMs = startedMs;
   for (;;) {
-    const next = await probeEngine(options.socket, options.path, { timeoutMs, signal });
+    const next = await probeEngine(options.address, options.path, { timeoutMs, signal });
     options.signal.throwIfAborted();
     if (ended.signal.aborted) return "exited";
     if (next === 200) return "ready";

@@ -7,6 +7,7 @@ import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
 import type { Backend, EngineReport } from "./backend.ts";
 import type { Clock } from "./clock.ts";
+import { type EngineAddress, takeFreePort } from "./engine-address.ts";
 import { probeEngine } from "./engine-ask.ts";
 import type { LoadReason, RuntimeEvents, WorkerFacts } from "./events.ts";
 import type { MeasuredWorker, MemoryRecord } from "./memory-record.ts";
@@ -36,7 +37,8 @@ export class Entry implements MeasuredWorker {
   readonly key: string;
   readonly plan: WorkerPlan;
   readonly backend: Backend;
-  readonly socket: string;
+  /** Where its engine listens. */
+  readonly address: EngineAddress;
   readonly logFile: string;
   /** Its log file is `worker-<slot>.log`: numbers are used again, so the files stay few. */
   readonly slot: number;
@@ -61,14 +63,14 @@ export class Entry implements MeasuredWorker {
   constructor(
     facts: Pick<
       Entry,
-      "id" | "key" | "plan" | "backend" | "socket" | "slot" | "logFile" | "worker"
+      "id" | "key" | "plan" | "backend" | "address" | "slot" | "logFile" | "worker"
     >,
   ) {
     this.id = facts.id;
     this.key = facts.key;
     this.plan = facts.plan;
     this.backend = facts.backend;
-    this.socket = facts.socket;
+    this.address = facts.address;
     this.slot = facts.slot;
     this.logFile = facts.logFile;
     this.worker = facts.worker;
@@ -115,6 +117,8 @@ export class Roster {
   readonly #options: RosterOptions;
   readonly #limits: SupervisorLimits;
   readonly #entries = new Map<number, Entry>();
+  /** Engines of which was told that they share the network. */
+  readonly #sharing = new Set<string>();
 
   constructor(options: RosterOptions) {
     this.#options = options;
@@ -158,6 +162,8 @@ export class Roster {
     // The number is never used twice: a caller whose engine died must not reach another one at the same path. Short
     // names, because the whole path has about a hundred bytes.
     const socket = join(deps.runDirectory, `w${id}`, "e.sock");
+    const port = backend.listensOn === "port" ? this.#takePort(backend) : undefined;
+    const address = port ?? socket;
     const slot = this.#freeSlot();
     const logFile = join(deps.logDirectory, `worker-${slot}.log`);
     const { installer, pidStore, cores, sandbox, spawn = spawnEngine } = deps;
@@ -165,10 +171,10 @@ export class Roster {
     const { stallMs = STALL_FACTOR * silenceMs, stopGraceMs: graceMs = STOP_GRACE_MS } =
       this.#limits;
     const worker = new Worker(
-      { backend, plan, socket, logFile },
+      { backend, plan, socket, port, logFile },
       { installer, pidStore, spawn, cores, sandbox, stallMs, graceMs },
     );
-    const entry = new Entry({ id, key, plan, backend, socket, slot, logFile, worker });
+    const entry = new Entry({ id, key, plan, backend, address, slot, logFile, worker });
     this.#entries.set(id, entry);
     events.emit({ kind: "loading", atMs: clock.now(), worker: entry.facts, reason });
     entry.gone = this.#run(entry);
@@ -191,8 +197,8 @@ export class Roster {
   }
 
   /** As far as is known without asking it: its socket is there, and the machine has not slept since. */
-  isReachable({ socket, isSuspect }: Entry): boolean {
-    return !isSuspect && isThere(socket);
+  isReachable({ address, isSuspect }: Entry): boolean {
+    return !isSuspect && isThere(address);
   }
 
   /** Asks a worker that may not be reachable. One that is not is ended, and has gone when it resolves. */
@@ -205,14 +211,14 @@ export class Roster {
     entry: Entry,
     timeoutMs = this.#limits.healthMs ?? HEALTH_MS,
   ): Promise<boolean> {
-    const status = await probeEngine(entry.socket, entry.backend.readinessPath, { timeoutMs });
+    const status = await probeEngine(entry.address, entry.backend.readinessPath, { timeoutMs });
     return status !== undefined;
   }
 
   /** Why a broken connection broke; an engine that lives without its socket is of use to nobody. */
   async failure(entry: Entry): Promise<AppError | undefined> {
     const failure = await entry.worker.failure();
-    if (failure !== undefined || isThere(entry.socket)) return failure;
+    if (failure !== undefined || isThere(entry.address)) return failure;
     entry.worker.kill(socketGoneError(entry));
     return entry.worker.failure();
   }
@@ -278,13 +284,24 @@ export class Roster {
   async #check(entry: Entry): Promise<void> {
     const { wakeHealthMs = WAKE_HEALTH_MS } = this.#limits;
     try {
-      if (!isThere(entry.socket)) entry.worker.kill(socketGoneError(entry));
+      if (!isThere(entry.address)) entry.worker.kill(socketGoneError(entry));
       else if (await this.isResponsive(entry, wakeHealthMs)) entry.isSuspect = false;
       else entry.worker.kill(unresponsiveError(entry.names));
       if (!this.isReachable(entry)) await entry.gone;
     } finally {
       entry.check = undefined;
     }
+  }
+
+  /** Told once for each engine: who configured it may not know what a port means. */
+  #takePort({ name }: Backend): number {
+    if (!this.#sharing.has(name)) {
+      log.info(
+        `runtime: engine listens on a port and shares this machine's network backend=${name}`,
+      );
+    }
+    this.#sharing.add(name);
+    return takeFreePort();
   }
 
   #freeSlot(): number {
@@ -299,7 +316,7 @@ function nameOf({ id, plan }: Entry): string {
   return `model=${plan.model.name} backend=${plan.backend} worker=${id}`;
 }
 
-/** Windows does not show sockets as files to everybody: there only asking tells. */
-function isThere(socket: string): boolean {
-  return process.platform === "win32" || existsSync(socket);
+/** Windows does not show sockets as files to everybody, and ports are none: there only asking tells. */
+function isThere(address: EngineAddress): boolean {
+  return process.platform === "win32" || typeof address === "number" || existsSync(address);
 }

@@ -2,6 +2,7 @@
 import type { SettingMismatch } from "../api/settings.ts";
 import type { EngineReport, Mode } from "./backend.ts";
 import type { Demand, DeviceId } from "./demand.ts";
+import type { EngineAddress } from "./engine-address.ts";
 import type { WorkerPlan } from "./planner.ts";
 import type { SandboxName } from "./sandbox/sandbox.ts";
 import { leaseCount, type SchedulerWorker, unloadAtMs } from "./scheduler-worker.ts";
@@ -41,8 +42,8 @@ export interface WorkerSnapshot {
   readonly expiresAt: Date | null;
   readonly pinned: boolean;
   readonly pid: number | null;
-  /** The unix socket that the engine listens on; not for clients. */
-  readonly socket?: string;
+  /** Where the engine listens; not for clients. */
+  readonly address?: EngineAddress;
   /** What it counts for: the plan's, or more if more was measured. */
   readonly demand: Demand;
   /** What its process holds now, in main memory; null where nobody measures. */
@@ -51,6 +52,8 @@ export interface WorkerSnapshot {
   readonly devices: readonly DeviceId[];
   /** Null before its process is started. */
   readonly sandbox: SandboxName | null;
+  /** It listens on a port, so nothing parts it from the machine's network. */
+  readonly sharesNetwork?: boolean;
   /** What the engine does otherwise than it was told. */
   readonly mismatches: readonly SettingMismatch[];
   /** What the engine said of itself when it was ready; null if it tells nothing. */
@@ -63,6 +66,7 @@ export interface WorkerSnapshot {
 export interface SnapshotFacts {
   readonly plan: WorkerPlan;
   readonly pid: number | null;
+  readonly address: EngineAddress;
   readonly wasUsed: boolean;
   readonly residentBytes: number | undefined;
   readonly sandbox: SandboxName | undefined;
@@ -84,6 +88,8 @@ export function toSnapshot(worker: SchedulerWorker, facts: SnapshotFacts): Worke
     contextTokens: contextOf(facts),
     pinned: worker.pinned,
     pid: facts.pid,
+    address: facts.address,
+    sharesNetwork: typeof facts.address === "number",
     demand: worker.demand,
     measured: residentBytes === undefined ? null : { ram: residentBytes },
     devices: devicesOf(worker.demand),

@@ -147,11 +147,11 @@ export class Supervisor {
     return this.#scheduler.workers.flatMap((worker) => {
       const entry = this.#roster.get(worker.id);
       if (entry === undefined) return [];
-      const { plan, pid, wasUsed, mismatches, report, progress, socket } = entry;
+      const { plan, pid, wasUsed, mismatches, report, progress, address } = entry;
       const { sandbox } = entry.worker;
       const residentBytes = this.#roster.residentBytes(entry);
-      const facts = { plan, pid, wasUsed, mismatches, report, progress, sandbox, residentBytes };
-      return [{ ...toSnapshot(worker, facts), socket }];
+      const at = { pid, address, sandbox, residentBytes };
+      return [toSnapshot(worker, { plan, wasUsed, mismatches, report, progress, ...at })];
     });
   }
 
@@ -346,7 +346,7 @@ export class Supervisor {
     return createLease(
       {
         turns: entry.turns,
-        socket: entry.socket,
+        address: entry.address,
         plan,
         modelName: entry.plan.model.name,
         workerId: entry.id,

@@ -2,6 +2,7 @@
 import { constants } from "node:os";
 import { AppError } from "../errors.ts";
 import type { Backend, ExitFacts } from "./backend.ts";
+import type { EngineAddress } from "./engine-address.ts";
 import type { WorkerPlan } from "./planner.ts";
 
 export interface WorkerNames {
@@ -64,12 +65,12 @@ export function unresponsiveError({ modelName, backend, logFile }: WorkerNames):
 
 export function socketGoneError(at: {
   readonly names: WorkerNames;
-  readonly socket: string;
+  readonly address: EngineAddress;
 }): AppError {
   const { modelName } = at.names;
   return new AppError(
     "worker_failed",
-    `cannot serve \`${modelName}\`: its engine's socket \`${at.socket}\` is gone`,
+    `cannot serve \`${modelName}\`: its engine's socket \`${at.address}\` is gone`,
     { hint: "Try again: the model is loaded again. Leave the run directory alone." },
   );
 }

@@ -15,6 +15,7 @@ import type {
   RunnableModel,
   WorkerSettings,
 } from "./backend.ts";
+import type { EngineAddress } from "./engine-address.ts";
 import { askEngine } from "./engine-ask.ts";
 import { assertFilesExist } from "./engine-files.ts";
 import { engineView } from "./engine-view.ts";
@@ -52,7 +53,11 @@ export type ProgressListener = (event: ProgressEvent | WarningEvent) => void;
 export interface EngineInstaller {
   ensure(
     backend: string,
-    options: { readonly signal: AbortSignal; readonly onProgress: ProgressListener },
+    options: {
+      readonly signal: AbortSignal;
+      readonly onProgress: ProgressListener;
+      readonly onWarning?: (message: string) => void;
+    },
   ): Promise<Installation>;
   active(backend: string): Promise<Installation | undefined>;
 }
@@ -69,6 +74,8 @@ export interface WorkerRequest {
   readonly plan: WorkerPlan;
   /** Its directory is the worker's own: made private, and removed with all that is in it. */
   readonly socket: string;
+  /** Of 127.0.0.1, where its engine listens instead. */
+  readonly port?: number | undefined;
   readonly logFile: string;
 }
 
@@ -179,6 +186,10 @@ export class Worker {
 
   // --- internal ---
 
+  get #address(): EngineAddress {
+    return this.#request.port ?? this.#request.socket;
+  }
+
   #conclude(explain: () => AppError): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
@@ -197,11 +208,13 @@ export class Worker {
   }
 
   async #live(held: AsyncDisposableStack, events: WorkerEvents): Promise<ExitFacts> {
-    const { backend, plan, socket } = this.#request;
+    const { backend, plan, socket, port } = this.#request;
     const { model, mode } = plan;
     const { signal } = this.#stop;
     const { onProgress } = events;
-    const installing = this.#deps.installer.ensure(backend.name, { signal, onProgress });
+    const onWarning = (message: string): void => onProgress({ type: "warning", message });
+    const told = { signal, onProgress, onWarning };
+    const installing = this.#deps.installer.ensure(backend.name, told);
     const installation = await unlessAborted(installing, signal);
     onProgress(loading(model));
     const bundle = await this.#open(held, model);
@@ -211,14 +224,19 @@ export class Worker {
     await assertFilesExist({ modelName: model.name, installation, bundles, settings });
     const { cores } = this.#deps;
     const { platform } = process;
-    const input = { bundle, mode, settings, alias: model.name, socket, cores, platform };
+    const { variant } = installation;
+    const facts = { bundle, mode, settings, alias: model.name, socket, port };
+    const input = { ...facts, cores, platform, variant };
     const { args, env } = backend.args(input);
     const sandbox = await this.#deps.sandbox?.();
     await makeSocketDirectory(held, socket);
     const command = [...installation.command, ...args];
     const confined = sandbox && {
       sandbox,
-      view: await engineView({ installation, bundles, settings, socket, env }),
+      view: {
+        ...(await engineView({ installation, bundles, settings, socket, env })),
+        sharesNetwork: port !== undefined,
+      },
     };
     signal.throwIfAborted();
     const engine = this.#spawn(held, { command, env }, confined);
@@ -284,12 +302,12 @@ export class Worker {
     events: WorkerEvents,
     wanted: { readonly settings: WorkerSettings; readonly modelPath: string },
   ): Promise<void> {
-    const { backend, socket } = this.#request;
+    const { backend } = this.#request;
     const { stallMs } = this.#deps;
     const { signal } = this.#stop;
     const spawnedMs = performance.now();
     const readiness = await waitUntilReady({
-      socket,
+      address: this.#address,
       path: backend.readinessPath,
       exited: engine.exited,
       lastOutputMs: () => this.#lastOutputMs,
@@ -308,10 +326,10 @@ export class Worker {
 
   /** Asked before the first request, so that nobody is served under settings that nobody has checked. */
   async #report(): Promise<EngineReport | undefined> {
-    const { backend, plan, socket } = this.#request;
+    const { backend, plan } = this.#request;
     const { signal } = this.#stop;
     try {
-      return await backend.report?.((path) => askEngine(socket, path, { signal }));
+      return await backend.report?.((path) => askEngine(this.#address, path, { signal }));
     } catch (thrown) {
       if (!signal.aborted) {
         const { message } = toAppError(thrown);

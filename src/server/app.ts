@@ -31,7 +31,7 @@ const DESKTOP_PREFIX = /^\/exp\/vDD4\.40(?=\/|$)/;
 
 export function createApp(deps: AppDeps): App {
   const app: App = new Hono<AppEnv>({ getPath: routePath });
-  app.use(frame());
+  app.use(frame(deps));
   // A page that rebinds a name to this machine has no key; with one, the Host header may name any address of it.
   app.use(
     guard(deps.allowedOrigins, {
@@ -81,11 +81,12 @@ export function routePath(request: Request): string {
 // --- internal ---
 
 /** A name and a line in the log for each request. One function for all: what waits in it waits a thousand times over. */
-function frame(): MiddlewareHandler<AppEnv> {
+function frame({ engineNames }: AppDeps): MiddlewareHandler<AppEnv> {
   return async function frameRequest(c, next) {
     const start = performance.now();
     const id = toRequestId(c.req.raw.headers);
     c.set("requestId", id);
+    c.set("engineNames", engineNames);
     await next();
     showRequestId(c, id);
     if (c.req.method === "HEAD") await endBody(c);

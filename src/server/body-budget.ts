@@ -1,6 +1,6 @@
 /** A bound on the request bodies that are held in memory at once, counted as their bytes come. */
 import { AppError } from "../errors.ts";
-import { collectSoon } from "./garbage.ts";
+import { garbage } from "./garbage.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "./request-body.ts";
 
 /** Four of the largest bodies; ten thousand ordinary ones. Bytes. */
@@ -43,7 +43,7 @@ export class BodyBudget {
       },
       [Symbol.dispose]: () => {
         this.#heldBytes -= ownBytes;
-        if (ownBytes >= LARGE_BYTES) collectSoon();
+        if (ownBytes >= LARGE_BYTES) garbage.collectSoon();
         ownBytes = 0;
       },
     };

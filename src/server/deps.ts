@@ -35,6 +35,9 @@ import type { MetricsSource } from "./routes/metrics.ts";
 import type { ModelRoutesDeps } from "./routes/models.ts";
 import type { RequestLog } from "./routes/requests.ts";
 
+/** Names of the engines there are, those that are built in first. */
+export type EngineNames = () => Promise<readonly string[]>;
+
 /** What the listener knows of a request, beyond the request. */
 export interface Bindings {
   /** It came by the unix socket or from this process, so from the user who owns the runner. */
@@ -49,6 +52,8 @@ export interface AppEnv {
   Variables: {
     /** The client's own, or made here; answered as `x-request-id`. */
     requestId?: string;
+    /** As `AppDeps` has it. */
+    engineNames?: EngineNames | undefined;
     /** Who has shown a key; absent where none was demanded, and none that counts was sent. */
     caller?: Caller;
   };
@@ -61,7 +66,10 @@ export type Runtime = Pick<Supervisor, "acquire" | "list" | "unload" | "pin" | "
 export type KeyStore = Pick<ApiKeys, "create" | "find" | "list" | "revoke" | "touch">;
 
 /** The part of the installer that requests reach. */
-export type EngineInstaller = Pick<Installer, "list" | "install" | "uninstall">;
+export type EngineInstaller = Pick<
+  Installer,
+  "list" | "describe" | "install" | "uninstall" | "use" | "rollback"
+>;
 
 /** The part of the stored settings that `pin` reaches. */
 export interface SettingsStore {
@@ -103,6 +111,8 @@ export interface Distribution {
 }
 
 export interface AppDeps {
+  /** Called when a request names an engine; those that are built in unless given. */
+  readonly engineNames?: EngineNames | undefined;
   readonly store: Pick<Store, "usage">;
   /** The routes under `/models`. */
   readonly models: Hono<AppEnv>;

@@ -9,7 +9,7 @@ import { parseDuration } from "../config.ts";
 import { AppError } from "../errors.ts";
 import { isRecord } from "../oci/descriptor.ts";
 import { toGoDuration } from "./go-duration.ts";
-import { splitShellWords } from "./shell-words.ts";
+import { splitShellWords } from "../runtime/shell-words.ts";
 
 const OPTIONAL_TEXT = v.nullish(v.string());
 const OPTIONAL_NUMBER = v.nullish(v.number());
@@ -57,17 +57,13 @@ export type DockerConfigure = v.InferOutput<typeof DockerConfigureBody>;
 /**
  * What is said; zero and empty are what its clients send for "not said".
  *
- * @throws invalid_request (settings of an engine that there is not)
+ * @throws invalid_request (settings of vLLM in Docker's words)
  */
 export function fromDocker(body: DockerConfigure): Readonly<Record<string, unknown>> {
   if (Object.keys(body.vllm ?? {}).length > 0) {
-    throw new AppError(
-      "invalid_request",
-      "cannot configure: there is no vLLM to give settings to",
-      {
-        hint: "Leave `vllm` out.",
-      },
-    );
+    throw new AppError("invalid_request", "cannot configure: `vllm` is not understood", {
+      hint: "Give vLLM's own flags as `runtime-flags` to `/engines/vllm/_configure`.",
+    });
   }
   return compact({
     context_size: body["context-size"] || undefined,

@@ -37,6 +37,7 @@ export async function explainPlan(
     socket: ANY_SOCKET,
     cores: facts.cores,
     platform: facts.platform,
+    variant: engine?.variant,
   });
   const wanted = { settings: plan.settings, modelPath: bundle.model };
   return {
@@ -47,6 +48,7 @@ export async function explainPlan(
     settings: plan.explained,
     command: engine === undefined ? null : [...engine.command, ...args],
     sandbox: worker?.sandbox ?? (await facts.sandbox()),
+    shares_network: backend.listensOn === "port",
     reported: worker?.report ?? null,
     mismatches: worker?.report ? findMismatches(wanted, worker.report) : [],
   };

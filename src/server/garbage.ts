@@ -10,30 +10,36 @@ const FEW_REQUESTS = 32;
 /** No request has come for so long: the burst is over. */
 const QUIET_MS = 500;
 
-let requests = 0;
-let lastMs = 0;
-let timer: NodeJS.Timeout | undefined;
+export class Garbage {
+  #requests = 0;
+  #lastMs = 0;
+  #timer: NodeJS.Timeout | undefined;
 
-/** A request has come. */
-export function countRequest(): void {
-  requests += 1;
-  lastMs = performance.now();
-  if (requests % MANY_REQUESTS === 0) Bun.gc(false);
-  if (requests >= FEW_REQUESTS) timer ??= setTimeout(collectIfQuiet, QUIET_MS).unref();
+  /** A request has come. */
+  countRequest(): void {
+    this.#requests += 1;
+    this.#lastMs = performance.now();
+    if (this.#requests % MANY_REQUESTS === 0) Bun.gc(false);
+    if (this.#requests >= FEW_REQUESTS) this.#timer ??= setTimeout(this.#collect, QUIET_MS).unref();
+  }
+
+  /** Something large has been let go of, or soon is: an idle process would keep it for as long as it is idle. */
+  collectSoon(): void {
+    this.#lastMs = performance.now();
+    this.#timer ??= setTimeout(this.#collect, QUIET_MS).unref();
+  }
+
+  // --- internal ---
+
+  readonly #collect = (): void => {
+    const leftMs = this.#lastMs + QUIET_MS - performance.now();
+    this.#timer = leftMs > 0 ? setTimeout(this.#collect, leftMs).unref() : undefined;
+    if (this.#timer !== undefined) return;
+    this.#requests = 0;
+    // Some 20 ms, once.
+    Bun.gc(true);
+  };
 }
 
-/** Something large has been let go of, or soon is. Some 20 ms, once; an idle process would keep it for as long as it is idle. */
-export function collectSoon(): void {
-  lastMs = performance.now();
-  timer ??= setTimeout(collectIfQuiet, QUIET_MS).unref();
-}
-
-// --- internal ---
-
-function collectIfQuiet(): void {
-  const leftMs = lastMs + QUIET_MS - performance.now();
-  timer = leftMs > 0 ? setTimeout(collectIfQuiet, leftMs).unref() : undefined;
-  if (timer !== undefined) return;
-  requests = 0;
-  Bun.gc(true);
-}
+/** The process's own. */
+export const garbage = new Garbage();

@@ -30,12 +30,13 @@ import {
   type WorkerRequest,
 } from "./proxy.ts";
 import { type ParsedBody, parseBody, type Schema } from "./request-body.ts";
+import { renamed, toEngineBody } from "./served-model.ts";
 import { toRequestId } from "./request-id.ts";
 import { type AnswerStream, StreamTranslator, type Translation } from "./translate/translation.ts";
 import { WaitNote } from "./wait-note.ts";
 import { waitingResponse } from "./waiting-response.ts";
 import { requireSuited } from "./suited-model.ts";
-import { readThinking, withThinking } from "./thinking.ts";
+import { withSaidThinking } from "./thinking.ts";
 import { requireRuntime, toRequestSettings, WORKER_FIELDS } from "./worker-request.ts";
 
 export interface InferenceRoute {
@@ -195,7 +196,8 @@ class Job {
   readonly #left = new AbortController();
   readonly #startMs = performance.now();
   readonly #dialect: Dialect;
-  readonly #translator: StreamTranslator | undefined;
+  #translation: Translation | undefined;
+  #translator: StreamTranslator | undefined;
   #wasAcquired = false;
   #waitedMs = 0;
 
@@ -203,6 +205,7 @@ class Job {
     const { translation, isStream, route } = options;
     const stream = isStream ? translation?.stream : undefined;
     this.#options = options;
+    this.#translation = translation;
     this.#dialect = stream === undefined ? route.dialect : inWordsOf(stream, route.dialect);
     this.#translator = stream && new StreamTranslator(stream, toErrorBodyOf(route.dialect));
     this.#clock = options.deps.clock ?? systemClock;
@@ -244,6 +247,7 @@ class Job {
     if (isStream && gone.aborted) leave();
     try {
       const plan = await this.#plan();
+      if (plan.servedModel !== undefined && this.#translation === undefined) this.#rename();
       return await this.#attempt(plan, this.#toWorkerRequest(plan));
     } catch (thrown) {
       const error = toAppError(thrown);
@@ -265,7 +269,8 @@ class Job {
       request: settings,
       trusted: isTrusted,
     });
-    requireSuited({ plan, profile: await profileOf(deps, model), body: this.#options.body });
+    const profile = await profileOf(deps, model);
+    requireSuited({ plan, path: route.enginePath, profile, body: this.#options.body });
     return plan;
   }
 
@@ -304,8 +309,17 @@ class Job {
     return proxyToWorker(request, lease, { dialect, trace, translation: this.#toTranslation() });
   }
 
+  /** The answer is to bear the name that the client asked for. */
+  #rename(): void {
+    const { isStream, route, modelName } = this.#options;
+    this.#translation = renamed(modelName);
+    const { stream } = this.#translation;
+    if (isStream && stream !== undefined)
+      this.#translator = new StreamTranslator(stream, toErrorBodyOf(route.dialect));
+  }
+
   #toTranslation(): AnswerTranslation | undefined {
-    const { translation } = this.#options;
+    const translation = this.#translation;
     if (translation === undefined) return undefined;
     const facts = { waitedMs: this.#waitedMs };
     this.#translator?.begin(facts);
@@ -321,11 +335,12 @@ class Job {
     return this.#options.isStream ? this.#left.signal : this.#gone;
   }
 
-  #toWorkerRequest({ defaults, servedModel }: WorkerPlan): WorkerRequest {
+  #toWorkerRequest(plan: WorkerPlan): WorkerRequest {
+    const { defaults } = plan;
     const { request, route, body, bytes, isAsSent, translation } = this.#options;
     const query = request.url.indexOf("?");
     const path = query < 0 ? route.enginePath : route.enginePath + request.url.slice(query);
-    const complete = withModel(applyDefaults(body, defaults), servedModel);
+    const complete = toEngineBody(applyDefaults(body, defaults), plan);
     return {
       method: request.method,
       path,
@@ -357,24 +372,6 @@ function beginTrace(c: Context<AppEnv>, input: JobInput): InferenceTrace | undef
     body: bytes,
     startedMs: Date.now(),
   });
-}
-
-type Body = InferenceRequest["body"];
-
-/** A prompt without messages has no template that could be told. @throws invalid_request */
-function withSaidThinking(
-  body: Body,
-  { headers, mode }: { readonly headers: Headers; readonly mode: Mode },
-): Body {
-  if (mode !== "completion" || !Array.isArray(body["messages"])) return body;
-  const thinking = readThinking(body, headers);
-  return thinking === undefined ? body : withThinking(body, thinking);
-}
-
-/** Engines that serve one model under a name of their own know it by no other. */
-function withModel(body: Body, servedModel: string | undefined): Body {
-  if (servedModel === undefined || body["model"] === servedModel) return body;
-  return { ...body, model: servedModel };
 }
 
 /** A file that cannot be read is found out by whoever loads it. */

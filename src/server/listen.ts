@@ -2,7 +2,7 @@
 import { chmodSync, renameSync, rmSync, statSync } from "node:fs";
 import { AppError, errnoOf } from "../errors.ts";
 import { log } from "../log.ts";
-import { countRequest } from "./garbage.ts";
+import { garbage } from "./garbage.ts";
 import type { Bindings } from "./deps.ts";
 import { describePortHolder } from "./port-holder.ts";
 import type { TlsFiles } from "./tls/pair.ts";
@@ -74,7 +74,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 function serveOptions(app: ListenOptions["app"], bindings: Bindings) {
   return {
     fetch: (request: Request) => {
-      countRequest();
+      garbage.countRequest();
       return app.fetch(request, bindings);
     },
     ...NEVER_IDLE,

@@ -8,6 +8,7 @@
  */
 import { AppError } from "../errors.ts";
 import { log } from "../log.ts";
+import { engineTarget } from "../runtime/engine-address.ts";
 import type { Lease } from "../runtime/lease.ts";
 import type { SilenceWatch } from "../runtime/silence.ts";
 import type { Dialect } from "./dialect.ts";
@@ -96,12 +97,13 @@ export async function proxyToWorker(
   // Ends with the lease.
   const silence = lease.watch();
   try {
-    const upstream = await fetch(`http://localhost${request.path}`, {
+    const { url, init } = engineTarget(lease.address, request.path);
+    const upstream = await fetch(url, {
+      ...init,
       method: request.method,
       headers: requestHeaders(request.headers),
       body: request.body ?? null,
       signal: request.signal,
-      unix: lease.socket,
       // A pooled connection that the engine has just closed would fail a POST.
       keepalive: false,
       decompress: false,
@@ -134,9 +136,11 @@ export function toResponse(
   return new Response(body ?? null, { status, headers });
 }
 
-/** What of a client's header fields an engine gets. */
+/** What of a client's header fields an engine gets. Whatever a client calls its body, it has been read as JSON. */
 export function requestHeaders(from: Headers): Headers {
-  return without(from, NOT_FORWARDED);
+  const headers = without(from, NOT_FORWARDED);
+  headers.set("content-type", "application/json");
+  return headers;
 }
 
 /** What of an engine's header fields a client gets: CORS is decided here, not there. */

@@ -9,14 +9,17 @@ import type { Mode } from "../runtime/backend.ts";
 import type { WorkerPlan } from "../runtime/planner.ts";
 
 export interface SuitQuestion {
-  readonly plan: Pick<WorkerPlan, "model" | "mode" | "settings">;
+  readonly plan: Pick<WorkerPlan, "model" | "mode" | "settings" | "backend" | "enginePaths">;
+  /** Of the engine; undefined: it is only to be loaded. */
+  readonly path?: string | undefined;
   /** Undefined: nothing is known of the model, the engine is asked. */
   readonly profile: ModelProfile | undefined;
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-/** @throws invalid_request saying what the model is for */
-export function requireSuited({ plan, profile, body }: SuitQuestion): void {
+/** @throws invalid_request saying what the model is for; not_supported where its engine has nothing for it */
+export function requireSuited({ plan, path, profile, body }: SuitQuestion): void {
+  requirePath(plan, path);
   // Of other formats only what they are made of is known, not what they were made for.
   if (profile === undefined || plan.model.format !== "gguf") return;
   const { name } = plan.model;
@@ -39,6 +42,17 @@ export function modeOf(profile: ModelProfile | undefined): Mode {
 }
 
 // --- internal ---
+
+function requirePath(
+  { model, backend, enginePaths }: Pick<WorkerPlan, "model" | "backend" | "enginePaths">,
+  path: string | undefined,
+): void {
+  if (path === undefined || enginePaths === undefined || enginePaths.includes(path)) return;
+  const what = `cannot ask \`${model.name}\` for ${path}`;
+  throw new AppError("not_supported", `${what}: its engine, ${backend}, has nothing for it`, {
+    hint: `It answers on ${enginePaths.join(" and ")}.`,
+  });
+}
 
 const PURPOSES: Readonly<Record<Mode, string>> = {
   completion: "chat",

@@ -4,6 +4,7 @@
  */
 import { AppError } from "../errors.ts";
 import { isRecord } from "../oci/descriptor.ts";
+import type { Mode } from "../runtime/backend.ts";
 
 /** Absent members are not said. */
 export interface Thinking {
@@ -76,6 +77,16 @@ export function withThinking(body: Body, { isOn, effort, budgetTokens }: Thinkin
     chat_template_kwargs: { ...toTemplate, ...kwargs },
     ...(budget === undefined ? {} : { [BUDGET_WORDS[0] ?? ""]: budget }),
   };
+}
+
+/** A prompt without messages has no template that could be told. @throws invalid_request */
+export function withSaidThinking(
+  body: Body,
+  { headers, mode }: { readonly headers: Headers; readonly mode: Mode },
+): Body {
+  if (mode !== "completion" || !Array.isArray(body["messages"])) return body;
+  const thinking = readThinking(body, headers);
+  return thinking === undefined ? body : withThinking(body, thinking);
 }
 
 // --- internal ---

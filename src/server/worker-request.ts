@@ -3,7 +3,7 @@ import * as v from "valibot";
 import type { ModelSettings } from "../api/settings.ts";
 import { AppError } from "../errors.ts";
 import { checkSettings } from "../runtime/settings.ts";
-import type { AppDeps, Runtime } from "./deps.ts";
+import type { AppDeps, EngineNames, Runtime } from "./deps.ts";
 
 /** Ollama's and ours, for clients that cannot change their bodies. */
 const KEEP_ALIVE_HEADER = "x-keep-alive";
@@ -61,9 +61,9 @@ export function requireRuntime({ runtime }: Pick<AppDeps, "runtime">): Runtime {
   });
 }
 
-/** @throws backend_not_found */
-export async function requireBackend(name: string): Promise<string> {
-  const known = await knownBackends();
+/** @param engineNames of `AppDeps` @throws backend_not_found */
+export async function requireBackend(name: string, engineNames?: EngineNames): Promise<string> {
+  const known = await knownBackends(engineNames);
   if (known.includes(name)) return name;
   throw new AppError(
     "backend_not_found",
@@ -74,8 +74,9 @@ export async function requireBackend(name: string): Promise<string> {
   );
 }
 
-/** Names in the order of preference; loaded when first asked for. */
-export async function knownBackends(): Promise<readonly string[]> {
+/** Names, those that are built in first; loaded when first asked for. */
+export async function knownBackends(engineNames?: EngineNames): Promise<readonly string[]> {
+  if (engineNames !== undefined) return engineNames();
   const { BACKENDS } = await import("../runtime/backends.ts");
   return BACKENDS.map(({ name }) => name);
 }

@@ -28,6 +28,7 @@ export function toWorkerStatus(worker: WorkerSnapshot): WorkerStatus {
     memory_estimate: worker.demand,
     memory_actual: worker.measured,
     sandbox: worker.sandbox,
+    shares_network: worker.sharesNetwork === true,
     pinned: worker.pinned,
     mismatches: worker.mismatches,
     last_used: worker.lastUsed?.toISOString() ?? null,

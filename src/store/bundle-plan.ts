@@ -9,14 +9,17 @@ import {
   isArchive,
   isExtraArchive,
   isLaidOutByPath,
+  isOwnWeight,
   isProjector,
   isTemplate,
   isWeightArchive,
+  ownFormat,
   type WeightFormat,
   weightFormat,
 } from "../oci/media-types.ts";
 import { type ModelLayer, modelLayers } from "../oci/model-layers.ts";
 import type { BlobId } from "./blobs.ts";
+import type { ModelFormat } from "./bundle.ts";
 import { PathClaims } from "./path-claims.ts";
 import { safePath } from "./safe-path.ts";
 
@@ -37,6 +40,8 @@ export interface PlannedArchive extends BlobId {
 }
 
 export interface BundlePlan {
+  /** Of weights that no known format has; absent where any has. */
+  readonly ownFormat?: string | undefined;
   readonly files: readonly PlannedFile[];
   readonly archives: readonly PlannedArchive[];
 }
@@ -51,7 +56,7 @@ export interface UnpackedFile {
 
 /** Paths as in the plan. */
 export interface BundleContents {
-  readonly format: WeightFormat;
+  readonly format: ModelFormat;
   /** The first weight file. */
   readonly model: string;
   readonly mmproj: string | undefined;
@@ -79,17 +84,25 @@ export function planBundle(manifest: Manifest, hints: PlanHints = {}): BundlePla
   const { configFormat } = hints;
   const all = modelLayers(manifest, hints.config);
   const archives = all.filter(({ mediaType }) => isArchive(mediaType));
-  const layers = all
+  const known = all
     .filter(({ mediaType }) => !isArchive(mediaType))
     .map((layer) => ({ ...layer, role: roleOf(layer, configFormat) }));
-  const format = FORMATS.find((candidate) => layers.some(({ role }) => role === candidate));
-  if (format === undefined && !archives.some(({ mediaType }) => isWeightArchive(mediaType)))
+  const format = FORMATS.find((candidate) => known.some(({ role }) => role === candidate));
+  const own = format === undefined ? ownFormat(configFormat) : undefined;
+  const layers = own === undefined ? known : known.map(withOwnRole);
+  const hasOwn = layers.some(({ role }) => role === "own");
+  if (
+    format === undefined &&
+    !hasOwn &&
+    !archives.some(({ mediaType }) => isWeightArchive(mediaType))
+  )
     throw noWeights();
   if (archives.filter(({ mediaType }) => mediaType === DOCKER_VLLM_CONFIG_TAR).length > 1)
     throw severalConfigs();
   const byPath = isLaidOutByPath(manifest.config.mediaType, manifest.artifactType);
   const placed = byPath ? planByPath(layers, format) : planByType(layers, format);
   return {
+    ...(hasOwn ? { ownFormat: own } : {}),
     files: withoutCollisions(placed).map(({ path, layer: { digest, size, role } }) => ({
       path,
       digest,
@@ -113,7 +126,7 @@ export function planBundle(manifest: Manifest, hints: PlanHints = {}): BundlePla
  * @throws unsupported_model if there are no weights after all
  */
 export function bundleContents(
-  { files, archives }: BundlePlan,
+  { files, archives, ownFormat: own }: BundlePlan,
   unpacked: readonly UnpackedFile[],
 ): BundleContents {
   const single = unpacked.length === 1 ? unpacked[0] : undefined;
@@ -129,10 +142,11 @@ export function bundleContents(
   const format =
     FORMATS.find((candidate) => files.some(({ role }) => role === candidate)) ??
     FORMATS.find((candidate) => found.some(({ role }) => role === candidate));
-  if (format === undefined) throw noWeights();
-  const weights = found.filter(({ role }) => role === format);
+  const named = format ?? own;
+  if (named === undefined) throw noWeights();
+  const weights = found.filter(({ role }) => role === (format ?? "own"));
   return {
-    format,
+    format: named,
     model: firstShard(weights.map(({ path }) => path)),
     mmproj: onlyPath(found.filter(({ role }) => role === "projector")),
     chatTemplate: onlyPath(found.filter(({ role }) => role === "template")),
@@ -147,7 +161,7 @@ export function bundleContents(
 const FORMATS: readonly WeightFormat[] = ["gguf", "safetensors", "dduf"];
 
 /** What a file is to an engine. */
-type Role = WeightFormat | "projector" | "template" | "adapter" | "other";
+type Role = WeightFormat | "own" | "projector" | "template" | "adapter" | "other";
 
 interface Layer extends ModelLayer {
   readonly role: Role;
@@ -163,6 +177,11 @@ function roleOf({ mediaType, path }: ModelLayer, configFormat: string | undefine
   if (isTemplate(mediaType, path)) return "template";
   if (isAdapter(mediaType)) return "adapter";
   return weightFormat(mediaType, path, configFormat) ?? "other";
+}
+
+function withOwnRole(layer: Layer): Layer {
+  const isOwn = layer.role === "other" && isOwnWeight(layer.mediaType, layer.path);
+  return isOwn ? { ...layer, role: "own" } : layer;
 }
 
 /** By the name: nothing else tells. Hidden files are notes of some system. */
@@ -198,11 +217,13 @@ function planByType(layers: readonly Layer[], format: WeightFormat | undefined):
       : []),
     ...having("adapter").map((layer, index) => ({ path: `adapter-${index + 1}.gguf`, layer })),
     ...layers.flatMap((layer) =>
-      layer.mediaType === DOCKER_MODEL_FILE && layer.path !== undefined && layer.role === "other"
-        ? [{ path: safePath(layer.path), layer }]
-        : [],
+      layer.path !== undefined && isPlainFile(layer) ? [{ path: safePath(layer.path), layer }] : [],
     ),
   ];
+}
+
+function isPlainFile({ mediaType, role }: Layer): boolean {
+  return role === "own" || (mediaType === DOCKER_MODEL_FILE && role === "other");
 }
 
 function planWeights(weights: readonly Layer[], format: WeightFormat): Placed[] {

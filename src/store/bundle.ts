@@ -1,8 +1,10 @@
 /** The directory an engine opens. */
+import type { WeightFormat } from "../oci/media-types.ts";
 import type { PackagedDefaults } from "../oci/model-defaults.ts";
 import type { ModelShape } from "./model-shape.ts";
 
-export type ModelFormat = "gguf" | "safetensors" | "dduf";
+/** A known one, or one of somebody's own, as `ownFormat` of `oci/media-types.ts` has it. */
+export type ModelFormat = WeightFormat | (string & Record<never, never>);
 
 /** The files an engine opens. Paths are absolute; a bundle is read-only to the engine. */
 export interface Bundle {

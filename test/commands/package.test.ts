@@ -34,6 +34,16 @@ describe("tug package", () => {
       model: "me/m",
       dduf: resolve("d.dduf"),
     });
+    expect(request("--file", "a.bin", "--file", "b.bin", "--format-name", "echo", "me/m")).toEqual({
+      model: "me/m",
+      files: [resolve("a.bin"), resolve("b.bin")],
+      format_name: "echo",
+    });
+    expect(request("a.gguf", "me/m", "--format-name", "echo")).toEqual({
+      model: "me/m",
+      files: [resolve("a.gguf")],
+      format_name: "echo",
+    });
     // A name, no path.
     expect(request("--from", "./x", "me/m")).toEqual({ model: "me/m", from: "./x" });
   });

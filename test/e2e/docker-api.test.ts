@@ -360,14 +360,14 @@ const CALLS: readonly Call[] = [
     source: "InstallBackend (install-runner --backend), unknown",
     method: "POST",
     path: "/engines/install-backend",
-    body: { backend: "vllm" },
+    body: { backend: "nosuch" },
     status: 404,
   },
   {
     source: "UninstallBackend (uninstall-runner --backend), unknown",
     method: "POST",
     path: "/engines/uninstall-backend",
-    body: { backend: "vllm" },
+    body: { backend: "nosuch" },
     status: 404,
   },
   {

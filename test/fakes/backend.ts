@@ -10,6 +10,8 @@ import type { Backend, Installation, RunnableModel } from "../../src/runtime/bac
 /** What the engine understands; each is passed as `--name=value` or `--name`. */
 const SWITCHES = {
   socket: { type: "string" },
+  /** Of 127.0.0.1, instead of a socket. */
+  port: { type: "string" },
   /** Listens at once, but is ready (200 rather than 503) only when this file exists. */
   "ready-file": { type: "string" },
   /** Prints a dot to stderr this often while it is not ready. */
@@ -34,8 +36,11 @@ export function fakeBackend(overrides: Partial<Backend> = {}): Backend {
     modes: ["completion", "embedding"],
     recipe: {},
     readinessPath: "/health",
-    args: ({ socket, settings }) => ({
-      args: [`--socket=${socket}`, ...settings.runtimeFlags],
+    args: ({ socket, port, settings }) => ({
+      args: [
+        port === undefined ? `--socket=${socket}` : `--port=${port}`,
+        ...settings.runtimeFlags,
+      ],
       env: { FAKE_ENGINE: "yes" },
     }),
     explainExit: ({ exitCode, signal, stderrTail }) => ({
@@ -98,16 +103,16 @@ function runEngine(): void {
   const readyFile = values["ready-file"];
   const isReady = (): boolean => readyFile === undefined || existsSync(readyFile);
   if (values["dots-ms"] !== undefined) printDots(Number(values["dots-ms"]), isReady);
-  const { socket } = values;
-  if (socket === undefined) throw new Error("--socket is missing");
+  const { socket, port } = values;
+  if (socket === undefined && port === undefined) throw new Error("--socket is missing");
   const held = Buffer.alloc(Number(values["hold-mib"] ?? 0) * 2 ** 20, 1);
   const props = values.props ?? "{}";
   Bun.serve({
-    unix: socket,
-    fetch: (request) => answer(request, { isReady: isReady() && held.length >= 0, props }),
+    ...(socket === undefined ? { hostname: "127.0.0.1", port: Number(port) } : { unix: socket }),
+    fetch: (request: Request) => answer(request, { isReady: isReady() && held.length >= 0, props }),
   });
   // Bun removes what it bound on a polite exit only; an engine is often killed.
-  process.on("exit", () => rmSync(socket, { force: true }));
+  if (socket !== undefined) process.on("exit", () => rmSync(socket, { force: true }));
 }
 
 function spawnGrandchild(pidFile: string): void {

@@ -9,6 +9,7 @@ import {
   type SupervisorDeps,
   type SupervisorLimits,
 } from "../../src/runtime/supervisor.ts";
+import type { Lease } from "../../src/runtime/lease.ts";
 import type { WorkerRecord } from "../../src/state/worker-records.ts";
 import { tempDir } from "../helpers/temp-dir.ts";
 import { fakeBackend, fakeInstallation } from "./backend.ts";
@@ -73,6 +74,12 @@ export function failureOf(promise: Promise<unknown>): Promise<AppError> {
     },
     (thrown: unknown) => thrown as AppError,
   );
+}
+
+/** The path of the socket that a lease's engine listens on. */
+export function socketOf({ address }: Pick<Lease, "address">): string {
+  if (typeof address === "string") return address;
+  throw new Error("the engine listens on a port");
 }
 
 /** The pid of the only worker. */

@@ -7,6 +7,8 @@ const FIXTURES = join(ROOT, "test", "fixtures", "pebble");
 export const PEBBLE = join(ROOT, "src", "models", "pebble.gguf");
 /** The same model in three shards. */
 export const FIRST_SHARD = join(FIXTURES, "pebble-chat-q8_0-00001-of-00003.gguf");
+/** The same model as Hugging Face lays models out. */
+export const SAFETENSORS = join(FIXTURES, "safetensors");
 export const QUESTION = "What is the capital of France?";
 
 /** A conversation and what Pebble answers to it at temperature 0. */

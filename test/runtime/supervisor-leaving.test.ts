@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 
 import { fakeModel } from "../fakes/backend.ts";
-import { failureOf, setUp } from "../fakes/supervised.ts";
+import { failureOf, setUp, socketOf } from "../fakes/supervised.ts";
 import { eventually } from "../helpers/eventually.ts";
 
 const idOf = (name: string): string => fakeModel(name).id;
@@ -29,7 +29,7 @@ describe("Supervisor: unloading", () => {
 
     const leaving = at.supervisor.unload({ all: true, wait: true });
     expect(at.supervisor.list()).toMatchObject([{ state: "draining", inUse: 1 }]);
-    expect((await fetch("http://engine/health", { unix: lease.socket })).status).toBe(200);
+    expect((await fetch("http://engine/health", { unix: socketOf(lease) })).status).toBe(200);
     lease[Symbol.dispose]();
 
     expect(await leaving).toEqual({ unloaded: 1, skipped: [] });

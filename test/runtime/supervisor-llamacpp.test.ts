@@ -17,7 +17,7 @@ import { type Spawn, spawnEngine } from "../../src/runtime/process.ts";
 import { rememberSandbox } from "../../src/runtime/sandbox/index.ts";
 import type { Sandbox } from "../../src/runtime/sandbox/sandbox.ts";
 import { fakeModel } from "../fakes/backend.ts";
-import { failureOf, onlyPid, setUp } from "../fakes/supervised.ts";
+import { failureOf, onlyPid, setUp, socketOf } from "../fakes/supervised.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { PEBBLE } from "../helpers/pebble.ts";
 import { isLinux, testIf } from "../helpers/test-if.ts";
@@ -87,7 +87,7 @@ describe("Supervisor with llama-server", () => {
 
     using lease = await at.acquire(model(), plan);
 
-    expect(await ask(lease.socket)).toContain("Paris");
+    expect(await ask(socketOf(lease))).toContain("Paris");
     expect(at.supervisor.list()).toMatchObject([
       { contextTokens: 512, slots: 1, mismatches: [], sandbox: (await sandbox()).name },
     ]);
@@ -142,7 +142,7 @@ describe("Supervisor with llama-server", () => {
         const kept = { promptCacheMiB: 0, contextCheckpoints: 1, runtimeFlags: [] };
         const worker = { ...plan, settings: { ...run, ...kept }, demand, ledgerKey: "wide" };
         const lease = await at.acquire(wide, worker);
-        await complete(lease.socket, tokens);
+        await complete(socketOf(lease), tokens);
         lease[Symbol.dispose]();
         return rows.get("wide")?.["ram"] ?? 0;
       };

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { RuntimeEvent } from "../../src/runtime/events.ts";
 import { readStartTime } from "../../src/runtime/process-identity.ts";
 import { fakeBackend, fakeInstallation, fakeModel } from "../fakes/backend.ts";
-import { failureOf, onlyPid, setUp } from "../fakes/supervised.ts";
+import { failureOf, onlyPid, setUp, socketOf } from "../fakes/supervised.ts";
 import { eventually } from "../helpers/eventually.ts";
 import { isWindows, testIf } from "../helpers/test-if.ts";
 
@@ -20,7 +20,7 @@ describe("Supervisor: engines that do not answer", () => {
     await using at = await setUp({ healthMs: 100 });
     using lease = await at.acquire("a");
     const pid = onlyPid(at.supervisor);
-    const broken = fetch("http://engine/slow", { unix: lease.socket, keepalive: false }).catch(
+    const broken = fetch("http://engine/slow", { unix: socketOf(lease), keepalive: false }).catch(
       () => "broken",
     );
     lease.watch();
@@ -132,13 +132,13 @@ describe("Supervisor: things that are gone", () => {
     async () => {
       await using at = await setUp();
       using lease = await at.acquire("a");
-      await rm(lease.socket);
+      await rm(socketOf(lease));
 
       const failure = await lease.failure();
       using next = await at.acquire("a");
 
       expect(failure?.message).toBe(
-        `cannot serve \`a\`: its engine's socket \`${lease.socket}\` is gone`,
+        `cannot serve \`a\`: its engine's socket \`${socketOf(lease)}\` is gone`,
       );
       expect(next.workerId).toBe(2);
     },
@@ -150,12 +150,12 @@ describe("Supervisor: things that are gone", () => {
       await using at = await setUp();
       const lease = await at.acquire("a");
       lease[Symbol.dispose]();
-      await rm(lease.socket);
+      await rm(socketOf(lease));
 
       using next = await at.acquire("a");
 
       expect(next.workerId).toBe(2);
-      expect((await fetch("http://engine/health", { unix: next.socket })).status).toBe(200);
+      expect((await fetch("http://engine/health", { unix: socketOf(next) })).status).toBe(200);
     },
   );
 

@@ -8,7 +8,7 @@ import type { Installation, RunnableModel } from "../../src/runtime/backend.ts";
 import { readStartTime } from "../../src/runtime/process-identity.ts";
 import type { UnloadFilter } from "../../src/runtime/supervisor.ts";
 import { fakeBackend, fakeInstallation, fakeModel } from "../fakes/backend.ts";
-import { failureOf, onlyPid, setUp } from "../fakes/supervised.ts";
+import { failureOf, onlyPid, setUp, socketOf } from "../fakes/supervised.ts";
 import { eventually } from "../helpers/eventually.ts";
 
 function refuse(): never {
@@ -27,11 +27,11 @@ describe("Supervisor: loading", () => {
     await using at = await setUp();
 
     using lease = await at.acquire("a");
-    const response = await fetch("http://engine/health", { unix: lease.socket });
+    const response = await fetch("http://engine/health", { unix: socketOf(lease) });
 
     expect(await response.text()).toBe("ok");
     expect(lease).toMatchObject({ backend: "fake", modelName: "a", workerId: 1 });
-    for (const directory of [join(at.directory, "run"), dirname(lease.socket)])
+    for (const directory of [join(at.directory, "run"), dirname(socketOf(lease))])
       expect((await stat(directory)).mode & 0o777).toBe(0o700);
   });
 
@@ -142,7 +142,7 @@ describe("Supervisor: loading", () => {
 
     using lease = await at.acquire("b");
 
-    expect((await fetch("http://engine/health", { unix: lease.socket })).status).toBe(200);
+    expect((await fetch("http://engine/health", { unix: socketOf(lease) })).status).toBe(200);
   });
 
   test("supervisor: engines run without the variables of Bun, in their own directory", async () => {
@@ -150,10 +150,9 @@ describe("Supervisor: loading", () => {
     process.env["BUN_TUG_TEST"] = "1";
 
     using lease = await at.acquire("a");
-    const env = (await (await fetch("http://engine/env", { unix: lease.socket })).json()) as Record<
-      string,
-      string
-    >;
+    const env = (await (
+      await fetch("http://engine/env", { unix: socketOf(lease) })
+    ).json()) as Record<string, string>;
     delete process.env["BUN_TUG_TEST"];
 
     expect(Object.keys(env).filter((name) => name.startsWith("BUN_"))).toEqual([]);
@@ -228,7 +227,7 @@ describe("Supervisor: failures", () => {
     using lease = await at.acquire("a");
 
     const response = await fetch("http://engine/die-mid-stream", {
-      unix: lease.socket,
+      unix: socketOf(lease),
       keepalive: false,
     });
     await response.text().catch(() => undefined);
@@ -248,7 +247,7 @@ describe("Supervisor: failures", () => {
 
     using next = await at.acquire("a");
 
-    expect(next.socket).not.toBe(lease.socket);
+    expect(socketOf(next)).not.toBe(socketOf(lease));
     lease[Symbol.dispose]();
     expect(at.supervisor.list()).toMatchObject([{ inUse: 1 }]);
   });
@@ -401,7 +400,7 @@ describe("Supervisor: room and time", () => {
 
     await eventually(() => at.supervisor.list().length === 0);
     expect(at.clock.pending).toBe(0);
-    expect(existsSync(lease.socket)).toBe(false);
+    expect(existsSync(socketOf(lease))).toBe(false);
   });
 
   test("supervisor: keep-alive 0 unloads with the last request, -1 never", async () => {
@@ -472,7 +471,7 @@ describe("Supervisor: the end", () => {
     expect([(await waiting).code, (await late).code]).toEqual(["shutting_down", "shutting_down"]);
     expect(readStartTime(pid)).toBeUndefined();
     expect(at.records.size).toBe(0);
-    expect(existsSync(lease.socket)).toBe(false);
+    expect(existsSync(socketOf(lease))).toBe(false);
   });
 
   test("supervisor: close waits for requests in flight", async () => {
@@ -480,7 +479,7 @@ describe("Supervisor: the end", () => {
     const lease = await at.acquire("a");
 
     const closing = at.supervisor.close({ graceMs: 60_000 });
-    expect((await fetch("http://engine/health", { unix: lease.socket })).status).toBe(200);
+    expect((await fetch("http://engine/health", { unix: socketOf(lease) })).status).toBe(200);
     lease[Symbol.dispose]();
     await closing;
 
@@ -496,7 +495,7 @@ describe("Supervisor: the end", () => {
     await patient;
 
     expect(at.supervisor.list()).toEqual([]);
-    expect(existsSync(lease.socket)).toBe(false);
+    expect(existsSync(socketOf(lease))).toBe(false);
   });
 
   test("supervisor: close during a load ends it", async () => {

@@ -355,7 +355,7 @@ describe("engines", () => {
   });
 
   test("engines: the list and the status name what is installed", async () => {
-    const app = createApp(fakeDeps());
+    const app = createApp(fakeDeps({ engineNames: () => Promise.resolve(["llama.cpp"]) }));
     const { command: _, installedAt: __, sizeBytes: ___, ...shown } = INSTALLED;
 
     expect(await (await app.request("/engines")).json()).toEqual([shown]);
@@ -369,7 +369,7 @@ describe("engines", () => {
 
     const response = await createApp(deps).request("/engines/status");
 
-    expect(await response.json()).toEqual({ "llama.cpp": "Not Installed" });
+    expect(await response.json()).toMatchObject({ "llama.cpp": "Not Installed" });
   });
 
   test("engines: df adds up models and engines", async () => {
@@ -491,7 +491,8 @@ describe("engines", () => {
 
   test("engines: uninstall says what went, and refuses while the engine runs", async () => {
     const idle = createApp(fakeDeps());
-    const busy = createApp(fakeDeps({ runtime: fakeRuntime({ workers: [WORKER] }) }));
+    const serving = fakeRuntime({ workers: [{ ...WORKER, inUse: 1 }] });
+    const busy = createApp(fakeDeps({ runtime: serving }));
     const request = post({ backend: "llama.cpp" });
 
     expect(await (await idle.request("/engines/uninstall-backend", request)).json()).toMatchObject([

@@ -173,7 +173,7 @@ describe("unload", () => {
       400,
       "invalid_request",
     ]);
-    expect(await refused({ backend: "vllm" })).toEqual([404, "backend_not_found"]);
+    expect(await refused({ backend: "nosuch" })).toEqual([404, "backend_not_found"]);
     expect(await refused({ models: [""] })).toEqual([400, "invalid_request"]);
     expect(await refused({ models: "pebble" })).toEqual([400, "invalid_request"]);
     expect(await refused({ all: "yes" })).toEqual([400, "invalid_request"]);
@@ -235,7 +235,7 @@ describe("install-backend", () => {
     async (path) => {
       const ask = serve();
 
-      expect(await errorOf(await ask(path, post({ backend: "vllm" })))).toEqual([
+      expect(await errorOf(await ask(path, post({ backend: "nosuch" })))).toEqual([
         404,
         "backend_not_found",
       ]);

@@ -100,7 +100,7 @@ export function countedLease(socket: string, failure?: AppError): CountedLease {
   const givenUp: AppError[] = [];
   return {
     givenUp,
-    socket,
+    address: socket,
     backend: "llama.cpp",
     modelId: PEBBLE_ID,
     modelName: "pebble",
@@ -179,6 +179,9 @@ export function fakeInstaller(overrides: Partial<EngineInstaller> = {}): EngineI
     list: () => Promise.resolve([INSTALLED]),
     install: () => Promise.resolve(INSTALLED),
     uninstall: () => Promise.resolve([INSTALLED]),
+    describe: () => Promise.resolve([]),
+    use: () => Promise.resolve(INSTALLED),
+    rollback: () => Promise.resolve(INSTALLED),
     ...overrides,
   };
 }

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, expect, jest, mock, spyOn, test } from "bun:test";
-import { collectSoon, countRequest } from "../../src/server/garbage.ts";
+import { Garbage } from "../../src/server/garbage.ts";
 
 /** Whether each collection was one that is waited for. */
 let collected: boolean[] = [];
+let garbage: Garbage;
 
 beforeEach(() => {
   jest.useFakeTimers();
@@ -10,9 +11,7 @@ beforeEach(() => {
     collected.push(isForced === true);
     return 0;
   });
-  // Nothing is left of the test before.
-  collectSoon();
-  jest.advanceTimersByTime(10_000);
+  garbage = new Garbage();
   collected = [];
 });
 
@@ -22,7 +21,7 @@ afterEach(() => {
 });
 
 function requests(count: number): void {
-  for (let index = 0; index < count; index += 1) countRequest();
+  for (let index = 0; index < count; index += 1) garbage.countRequest();
 }
 
 test("garbage: few requests are left to the collector itself", () => {
@@ -34,7 +33,7 @@ test("garbage: few requests are left to the collector itself", () => {
 test("garbage: a burst is collected once it is over, once", () => {
   requests(32);
   jest.advanceTimersByTime(400);
-  countRequest();
+  garbage.countRequest();
   jest.advanceTimersByTime(400);
   expect(collected).toEqual([]);
   jest.advanceTimersByTime(10_000);
@@ -49,7 +48,7 @@ test("garbage: of many requests it is collected on the way, without waiting", ()
 });
 
 test("garbage: what a large body leaves is collected soon", () => {
-  collectSoon();
+  garbage.collectSoon();
   jest.advanceTimersByTime(10_000);
   expect(collected).toEqual([true]);
 });

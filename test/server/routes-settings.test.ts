@@ -332,7 +332,7 @@ describe("POST /engines/_configure", () => {
     const { call } = setUp();
     const body = { model: "pebble", set: {} };
 
-    expect((await call("POST", "/engines/vllm/_configure", { body })).status).toBe(404);
+    expect((await call("POST", "/engines/nosuch/_configure", { body })).status).toBe(404);
     expect((await call("POST", "/engines/llama.cpp/_configure", { body })).status).toBe(200);
     const unknown = await call("POST", "/engines/_configure", { body: { model: "x", set: {} } });
     expect(unknown.json.error.code).toBe("model_not_found");
@@ -399,7 +399,7 @@ describe("Docker Model Runner's form", () => {
 
   test.each([
     ["a mode nobody has", { mode: "image-generation" }, /`mode` must be/],
-    ["settings of vLLM", { vllm: { "gpu-memory-utilization": 0.5 } }, /there is no vLLM/],
+    ["settings of vLLM", { vllm: { "gpu-memory-utilization": 0.5 } }, /`vllm` is not understood/],
     ["words without an end", { "raw-runtime-flags": "'--x" }, /a quote has no end/],
     ["a text for a number", { "context-size": "big" }, /`context-size` must be/],
     ["nonsense for a duration", { keep_alive: "soon" }, /`soon` is not a value of `keep_alive`/],

@@ -4,6 +4,8 @@ const MIB = 1024 * 1024;
 
 /** More is no machine but garbage. */
 const MAX_GPUS = 64;
+/** A row has a hundred characters. */
+const MAX_ROW_LENGTH = 1000;
 
 export interface NvidiaGpu {
   /** As `nvidia-smi` numbers them: in the order of their places on the bus. */
@@ -20,16 +22,49 @@ export interface NvidiaGpu {
  * A GPU without memory of its own (Jetson, GB10) or split into instances says `[N/A]`; it is left out.
  */
 export function parseNvidiaGpus(output: string): readonly NvidiaGpu[] {
-  const gpus: NvidiaGpu[] = [];
-  for (const line of output.split("\n").slice(0, MAX_GPUS)) {
-    const found = /^(\d{1,3}), *(\S{1,80}), *(.{1,200}), *(\d{1,9}), *(\d{1,9})\s*$/.exec(line);
-    if (found === null) continue;
-    const [, index, uuid = "", name = "", total, free] = found;
-    const totalBytes = Number(total) * MIB;
-    const freeBytes = Math.min(totalBytes, Number(free) * MIB);
-    if (totalBytes > 0) gpus.push({ index: Number(index), uuid, name, totalBytes, freeBytes });
-  }
-  return gpus;
+  return parseRows(output, 2).flatMap(({ index, uuid, name, rest: [total, free] }) => {
+    const totalBytes = parseMib(total);
+    const freeBytes = parseMib(free);
+    if (!totalBytes || freeBytes === undefined) return [];
+    return [{ index, uuid, name, totalBytes, freeBytes: Math.min(totalBytes, freeBytes) }];
+  });
+}
+
+/** An NVIDIA GPU as its driver describes it; null is what it does not tell. */
+export interface NvidiaFact {
+  readonly index: number;
+  readonly uuid: string;
+  readonly name: string;
+  readonly totalBytes: number | null;
+  /** Such as `580.65.06`. */
+  readonly driver: string | null;
+  /** Such as 8.9. */
+  readonly compute: number | null;
+  /** Split into instances (MIG). */
+  readonly isSplit: boolean;
+}
+
+/** Fields of `--query-gpu` that `parseNvidiaFacts` reads. Drivers before 450 and 510 do not know the last two. */
+export const NVIDIA_FIELDS =
+  "index,uuid,name,memory.total,driver_version,mig.mode.current,compute_cap";
+/** The same without what old drivers refuse the whole query for. */
+export const NVIDIA_OLD_FIELDS = "index,uuid,name,memory.total,driver_version";
+
+/** `nvidia-smi --query-gpu=<NVIDIA_FIELDS or NVIDIA_OLD_FIELDS> --format=csv,noheader,nounits`. */
+export function parseNvidiaFacts(output: string, fields: string): readonly NvidiaFact[] {
+  const trailing = fields.split(",").length - 3;
+  return parseRows(output, trailing).map(({ index, uuid, name, rest }) => {
+    const [total, driver, split, compute] = rest;
+    return {
+      index,
+      uuid,
+      name,
+      totalBytes: parseMib(total) || null,
+      driver: /^\d{2,4}(?:\.\d{1,4}){0,3}$/.exec(driver ?? "")?.[0] ?? null,
+      compute: /^\d{1,2}\.\d$/.test(compute ?? "") ? Number(compute) : null,
+      isSplit: split === "Enabled",
+    };
+  });
 }
 
 export interface ComputeApp {
@@ -124,6 +159,32 @@ export function pickVisible<T>(
 }
 
 // --- internal ---
+
+interface NvidiaRow {
+  readonly index: number;
+  readonly uuid: string;
+  readonly name: string;
+  readonly rest: readonly string[];
+}
+
+/** Rows of index, UUID, name and `trailing` more fields. A name may have commas of its own. */
+function parseRows(output: string, trailing: number): readonly NvidiaRow[] {
+  const rows: NvidiaRow[] = [];
+  for (const line of output.split("\n").slice(0, MAX_GPUS)) {
+    if (line.length > MAX_ROW_LENGTH) continue;
+    const fields = line.split(",").map((field) => field.trim());
+    const [index = "", uuid = ""] = fields;
+    const name = fields.slice(2, -trailing).join(", ");
+    if (!/^\d{1,3}$/.test(index) || !/^\S{1,80}$/.test(uuid)) continue;
+    if (name === "" || name.length > 200) continue;
+    rows.push({ index: Number(index), uuid, name, rest: fields.slice(-trailing) });
+  }
+  return rows;
+}
+
+function parseMib(text: string | undefined): number | undefined {
+  return /^\d{1,9}$/.test(text ?? "") ? Number(text) * MIB : undefined;
+}
 
 function largestLocalHeap(
   text: string,

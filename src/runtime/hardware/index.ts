@@ -1,26 +1,41 @@
 /** Which kind of GPU an engine build should be made for. */
 import type { Gpu, Machine } from "../backend.ts";
-import { hasNvidiaGpu, hasRocmGpu, hasVulkanGpu } from "./parse.ts";
-import { type Env, probe } from "./probe.ts";
+import { noGpus, readGpuFacts } from "./gpu-facts.ts";
+import { type HardwareIo, systemIo } from "./io.ts";
+import type { Env } from "./probe.ts";
+import {
+  chooseAssumed,
+  chooseVariant,
+  parseAssumed,
+  type VariantChoice,
+  type VariantRequest,
+} from "./variant.ts";
 
 export { physicalCores } from "./cores.ts";
+export type { VariantChoice } from "./variant.ts";
 
-const GPUS: readonly Gpu[] = ["none", "cuda", "rocm", "vulkan", "metal"];
-
-/** Asks the vendors' own tools, in the order of how well engines use what they report. `TUG_GPU` decides if it is set. */
-export async function detectGpu(machine: Machine, env: Env): Promise<Gpu> {
-  const forced = GPUS.find((gpu) => gpu === env["TUG_GPU"]);
-  if (forced !== undefined) return forced;
-  // Metal builds for Intel Macs exist no more: their GPUs were slower than their processors at this.
-  if (machine.platform === "darwin") return machine.arch === "arm64" ? "metal" : "none";
-  if (!hidesCuda(env) && hasNvidiaGpu(await probe(["nvidia-smi", "-L"], { env }))) return "cuda";
-  if (hasRocmGpu(await probe(["rocm-smi", "--showproductname", "--json"], { env }))) return "rocm";
-  return hasVulkanGpu(await probe(["vulkaninfo", "--summary"], { env })) ? "vulkan" : "none";
+export interface DecideOptions extends Omit<VariantRequest, "forced"> {
+  readonly machine: Machine;
+  readonly env: Env;
+  readonly gpu: Gpu | "auto";
+  readonly signal?: AbortSignal | undefined;
+  /** For tests. */
+  readonly io?: HardwareIo | undefined;
 }
 
-// --- internal ---
-
-function hidesCuda(env: Env): boolean {
-  const visible = env["CUDA_VISIBLE_DEVICES"];
-  return visible === "" || visible === "-1";
+/**
+ * Decides from what the machine has, as the vendors' own tools tell it; from `TUG_GPU` alone where it is set, so that an
+ * image can be prepared for another machine. Nothing is asked for a build without a GPU.
+ *
+ * @throws usage for a wrong TUG_GPU; install_failed if `gpu` names what cannot run here; the signal's reason
+ */
+export async function decideVariant(options: DecideOptions): Promise<VariantChoice> {
+  const { machine, env, gpu, signal, io = systemIo({ env, signal }), ...rest } = options;
+  const request: VariantRequest = { ...rest, forced: gpu === "auto" ? undefined : gpu };
+  const assumed = parseAssumed(env["TUG_GPU"]);
+  if (assumed !== undefined) return chooseAssumed(assumed, request);
+  return chooseVariant(
+    gpu === "none" ? noGpus(machine) : await readGpuFacts(machine, io, env),
+    request,
+  );
 }

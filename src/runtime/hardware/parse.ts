@@ -1,19 +1,4 @@
-/** What vendors' tools print, read. Pure. */
-
-/** `nvidia-smi -L`: one line `GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-…)` a device. */
-export function hasNvidiaGpu(output: string): boolean {
-  return /^GPU \d+: \S/m.test(output);
-}
-
-/** `rocm-smi --showproductname --json`: one key `card0` a device; warnings may stand before the JSON. */
-export function hasRocmGpu(output: string): boolean {
-  return /"card\d+"\s*:/.test(output);
-}
-
-/** `vulkaninfo --summary`: a device that is not a processor in disguise (llvmpipe, SwiftShader). */
-export function hasVulkanGpu(output: string): boolean {
-  return /deviceType\s*=\s*PHYSICAL_DEVICE_TYPE_(?:DISCRETE|INTEGRATED|VIRTUAL)_GPU/.test(output);
-}
+/** What the kernel says of processors, read. Pure. */
 
 /**
  * `/proc/cpuinfo`: distinct pairs of `physical id` and `core id`.

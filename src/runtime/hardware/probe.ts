@@ -16,27 +16,43 @@ export interface ProbeOptions {
   readonly timeoutMs?: number;
 }
 
+/** `failed` has what was printed before the end; `silent` took too long, printed too much or could not be started. */
+export type ToolAnswer =
+  | { readonly kind: "missing" }
+  | { readonly kind: "silent" }
+  | { readonly kind: "answered" | "failed"; readonly output: string };
+
 /**
  * What a tool prints, or nothing if it is missing, fails, prints too much or takes too long.
  *
  * @throws the signal's reason, and nothing else
  */
 export async function probe(argv: readonly string[], options: ProbeOptions): Promise<string> {
+  const answer = await askTool(argv, options);
+  return answer.kind === "answered" ? answer.output : "";
+}
+
+/**
+ * Runs a tool, found by its name on PATH or by its path, and says how that went.
+ *
+ * @throws the signal's reason, and nothing else
+ */
+export async function askTool(argv: readonly string[], options: ProbeOptions): Promise<ToolAnswer> {
   options.signal?.throwIfAborted();
   const name = argv[0] ?? "";
   const program = Bun.which(name, { PATH: options.env["PATH"] ?? "" });
-  if (program === null) return "";
+  if (program === null) return { kind: "missing" };
   const child = spawn([program, ...argv.slice(1)], options.env);
-  if (child === undefined) return "";
-  let answer: string | undefined;
+  if (child === undefined) return { kind: "silent" };
+  let answer: ToolAnswer | undefined;
   try {
     // A tool stuck in the kernel does not even die of SIGKILL: nothing here waits for its end alone.
     answer = await withinBounds(finish(child), options);
   } finally {
-    if (answer === undefined) end(child);
+    if (answer?.kind !== "answered") end(child);
   }
-  if (answer === undefined) log.debug(`hardware: no answer tool=${name}`);
-  return answer ?? "";
+  if (answer?.kind !== "answered") log.debug(`hardware: no answer tool=${name}`);
+  return answer ?? { kind: "silent" };
 }
 
 // --- internal ---
@@ -81,21 +97,21 @@ function spawn(command: readonly string[], env: Env): Child | undefined {
   }
 }
 
-/** @returns undefined if it failed or printed too much */
-async function finish(child: Child): Promise<string | undefined> {
+async function finish(child: Child): Promise<ToolAnswer> {
   const decoder = new TextDecoder();
   let text = "";
   let bytes = 0;
   try {
     for await (const chunk of child.stdout) {
       bytes += chunk.byteLength;
-      if (bytes > OUTPUT_LIMIT_BYTES) return undefined;
+      if (bytes > OUTPUT_LIMIT_BYTES) return { kind: "silent" };
       text += decoder.decode(chunk, { stream: true });
     }
   } catch {
-    return undefined;
+    return { kind: "silent" };
   }
-  return (await child.exited) === 0 ? text + decoder.decode() : undefined;
+  const output = text + decoder.decode();
+  return { kind: (await child.exited) === 0 ? "answered" : "failed", output };
 }
 
 /** The whole group: the tool may be gone while its children are not. Harmless if nobody is left. */

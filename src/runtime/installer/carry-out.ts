@@ -43,7 +43,9 @@ export async function carryOut(plan: EnginePlan, options: CarryOutOptions): Prom
   }
   const target = installationDirectory(root, backend.name, plan);
   const present = await readRecord(target);
-  if (present?.source === source && (await passes(present, options))) return present;
+  if (present !== undefined && isSame(present, plan, source) && (await passes(present, options))) {
+    return present;
+  }
   const home = join(root, backend.name);
   const staged = await mkdtemp(join(home, STAGING_PREFIX));
   try {
@@ -75,7 +77,14 @@ function record(
     directory: place.directory,
     command: place.command,
     installedAt: new Date().toISOString(),
+    ...(plan.needs === undefined ? {} : { needs: plan.needs }),
   };
+}
+
+/** With another Python it is another engine, though it has the same version. */
+function isSame(present: Installation, plan: EnginePlan, source: string): boolean {
+  const [has, wants] = [present.needs ?? [], plan.needs ?? []];
+  return present.source === source && has.join("\0") === wants.join("\0");
 }
 
 async function test(installation: Installation, options: CarryOutOptions): Promise<void> {

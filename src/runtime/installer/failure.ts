@@ -36,3 +36,19 @@ export function installFailed(
     details: { attempts },
   });
 }
+
+/** @returns what to throw instead: nobody typed the version */
+export function blamePin(error: unknown, version: string): unknown {
+  if (!(error instanceof AppError) || !PIN_MAY_BE_WRONG.has(error.code)) return error;
+  const { code, message, details, hint = "" } = error;
+  const pinned = `config.toml says version ${version}: correct it, or take it out.`;
+  return new AppError(code, message, {
+    hint: `${pinned} ${hint}`.trim(),
+    details,
+    cause: error,
+  });
+}
+
+// --- internal ---
+
+const PIN_MAY_BE_WRONG: ReadonlySet<string> = new Set(["install_failed", "usage"]);

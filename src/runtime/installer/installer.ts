@@ -3,32 +3,34 @@
  *
  * Owns `<directory>/<backend>/`; nobody else writes there. Starts no workers.
  */
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
 import { AppError } from "../../errors.ts";
 import { log } from "../../log.ts";
 import type { Backend, Gpu, Installation, Machine } from "../backend.ts";
-import { detectGpu } from "../hardware/index.ts";
 import { aptInstallSource } from "./apt.ts";
+import { type AvailableEngine, readAvailable } from "./available.ts";
+import { candidates, refuseNamed, refuseProblem } from "./candidates.ts";
 import { carryOut } from "./carry-out.ts";
 import type { Verify } from "./carry-out.ts";
 import { createGithubInstallSource } from "./github.ts";
-import { installFailed, reasonOf } from "./failure.ts";
-import type { FailedAttempt } from "./failure.ts";
+import { blamePin, installFailed, reasonOf } from "./failure.ts";
 import {
-  isUsable,
-  lockPath,
-  readInstallations,
-  readPointer,
-  removeDebris,
-  sameEngine,
-  sizeOf,
-  writePointer,
-} from "./layout.ts";
+  activate,
+  type ListedInstallation,
+  listInstalled,
+  matching,
+  readChoices,
+  removeInstalled,
+  rollBack,
+  useVersion,
+} from "./installed.ts";
+import { isUsable, lockPath, readPointer, removeDebris } from "./layout.ts";
 import { acquireLock } from "../../lock.ts";
 import { ociInstallSource } from "./oci.ts";
 import { installationFromEnvironment, pathInstallSource } from "./path.ts";
+import { pypiInstallSource, renewLauncher } from "./pypi.ts";
 import { SharedTask } from "./shared-task.ts";
 import { smokeTest } from "./smoke.ts";
 import { phaseOf } from "./source.ts";
@@ -39,11 +41,14 @@ import type {
   InstallSource,
   SourceContext,
 } from "./source.ts";
+import { decide, noteFallback, tries, type VariantWarning } from "./variants.ts";
 
 /** Who holds the lock may be downloading hundreds of megabytes over a slow line. */
 const INSTALL_WAIT_MS = 3_600_000;
 /** Long enough for a short change by another process, too short for a download: better told than kept waiting. */
-const UNINSTALL_BOUND_MS = 3_000;
+const CHANGE_BOUND_MS = 3_000;
+/** What of an unknown name is shown. */
+const MAX_SHOWN = 80;
 
 export interface InstallerDeps {
   /** `<directory>/<backend>/<version>-<variant>/`. */
@@ -58,6 +63,8 @@ export interface InstallerDeps {
   readonly remotes: () => Promise<InstallRemotes>;
   /** Path of the model that the smoke test loads. */
   smokeModel(): Promise<string>;
+  /** Versions that config.toml names, by engine. */
+  readonly pinnedVersions?: ReadonlyMap<string, string>;
   /** Default: the smoke test. Throws if the engine does not work. */
   readonly verifyEngine?: Verify;
   /** Base URL of GitHub's API. Default: GitHub's own. */
@@ -69,23 +76,25 @@ export interface EngineRequest {
   readonly gpu: Gpu | "auto";
   /** `path`, `github`, `oci` or `apt`; only this one is tried. */
   readonly source?: string | undefined;
+  /** Undefined: the one that config.toml names, else the one known to work. */
   readonly version?: string | undefined;
+  /** The `python` of an environment of the user's own. Absolute path. */
+  readonly python?: string | undefined;
 }
 
 export interface InstallOptions {
   readonly signal: AbortSignal;
   readonly onProgress: InstallListener;
+  /** Told what is lost, such as a GPU that is left unused; a sentence without a full stop. */
+  readonly onWarning?: ((message: string) => void) | undefined;
 }
 
-export interface ListedInstallation extends Installation {
-  readonly active: boolean;
-  readonly sizeBytes: number;
-}
+export type { ListedInstallation };
 
 export class Installer {
   readonly #deps: InstallerDeps;
   readonly #sources: readonly InstallSource[];
-  readonly #shared = new Map<string, SharedTask<InstallProgress, Installation>>();
+  readonly #shared = new Map<string, SharedTask<InstallProgress | VariantWarning, Installation>>();
 
   constructor(deps: InstallerDeps) {
     this.#deps = deps;
@@ -94,6 +103,7 @@ export class Installer {
       createGithubInstallSource(deps.githubApi),
       ociInstallSource,
       aptInstallSource,
+      pypiInstallSource,
     ];
   }
 
@@ -105,6 +115,7 @@ export class Installer {
   async active(name: string): Promise<Installation | undefined> {
     const backend = this.#backend(name);
     const { env, machine, directory } = this.#deps;
+    if (backend.recipe.config !== undefined) return backend.recipe.config(env);
     const named = await installationFromEnvironment(backend, env, machine.platform);
     if (named !== undefined) return named;
     const pointer = await readPointer(directory, backend.name);
@@ -112,6 +123,16 @@ export class Installer {
       if (candidate && (await isUsable(candidate))) return candidate;
     }
     return undefined;
+  }
+
+  /** Every engine that there is, installed or not, with what is missing. No network, runs nothing. */
+  async describe(): Promise<AvailableEngine[]> {
+    return Promise.all(
+      this.#deps.backends.map((backend) => {
+        const active = (): Promise<Installation | undefined> => this.active(backend.name);
+        return readAvailable(backend, { ...this.#deps, active, sources: this.#sources });
+      }),
+    );
   }
 
   /** Every engine on this machine, by backend and version. */
@@ -124,39 +145,55 @@ export class Installer {
    * The active engine, installed first if there is none. Callers at the same time, in other processes too, share one
    * installation; it is given up when every caller's signal has aborted.
    *
-   * @throws backend_not_found, install_failed, insufficient_storage
+   * @throws backend_not_found, not_supported (it does not run here), install_failed, insufficient_storage
    */
   async ensure(name: string, options: InstallOptions): Promise<Installation> {
     const backend = this.#backend(name);
     const present = await this.active(name);
+    if (present !== undefined) await renewLauncher(present, backend);
     if (present !== undefined) return present;
+    refuseProblem(backend, this.#deps.machine);
     const shared = this.#shared.get(name) ?? new SharedTask();
     this.#shared.set(name, shared);
     return shared.join(
-      (signal, onProgress) =>
-        this.#locked(
+      (signal, emit) => {
+        const onWarning = (message: string): void => emit({ type: "warning", message });
+        const told: InstallOptions = { signal, onProgress: emit, onWarning };
+        return this.#locked(
           backend,
-          { signal, onProgress },
+          told,
           async () =>
             (await this.active(name)) ??
-            (await this.#install(backend, { backend: name, gpu: "auto" }, { signal, onProgress })),
-        ),
-      options,
+            (await this.#choosePinned(backend)) ??
+            (await this.#installPinned({ backend: name, gpu: "auto" }, told)),
+        );
+      },
+      {
+        signal: options.signal,
+        onProgress: (event) => {
+          if (event.type === "warning") options.onWarning?.(event.message);
+          else options.onProgress(event);
+        },
+      },
     );
   }
 
   /**
    * Installs what was asked for and makes it the active engine; the one before stays and is used if this one fails.
    *
-   * @throws backend_not_found, usage (unknown source), install_failed, insufficient_storage
+   * @throws backend_not_found, not_supported (it does not run here), usage (unknown source), install_failed,
+   *   insufficient_storage
    */
   async install(request: EngineRequest, options: InstallOptions): Promise<Installation> {
     const backend = this.#backend(request.backend);
-    return this.#locked(backend, options, () => this.#install(backend, request, options));
+    if (backend.recipe.config !== undefined) return backend.recipe.config(this.#deps.env);
+    refuseProblem(backend, this.#deps.machine);
+    return this.#locked(backend, options, () => this.#installPinned(request, options));
   }
 
   /**
-   * Removes the installed versions, or the one named. Engines used in place are forgotten, not removed.
+   * Removes the installed versions, or the one named, with or without its variant. Engines used in place are forgotten,
+   * not removed.
    *
    * @returns what was removed
    * @throws conflict while another process is installing
@@ -166,17 +203,31 @@ export class Installer {
     readonly version?: string | undefined;
   }): Promise<Installation[]> {
     const backend = this.#backend(request.backend);
-    const options = { signal: AbortSignal.timeout(UNINSTALL_BOUND_MS), onProgress: () => {} };
-    try {
-      return await this.#locked(backend, options, () => this.#uninstall(backend, request.version));
-    } catch (error) {
-      if (!options.signal.aborted) throw error;
-      throw new AppError(
-        "conflict",
-        `cannot uninstall ${backend.name}: another process is installing it`,
-        { hint: "Wait until it is done, or end it.", cause: error },
-      );
-    }
+    const { directory } = this.#deps;
+    return this.#changed(backend, "uninstall", () =>
+      removeInstalled(directory, backend.name, request.version),
+    );
+  }
+
+  /**
+   * Makes an installed version the active one.
+   *
+   * @param version with or without its variant: `0.7.0-cpu`, `0.7.0`
+   * @throws backend_not_found, backend_not_installed, usage (several variants are meant), conflict (an environment
+   *   variable names the engine, or another process is installing it)
+   */
+  async use(name: string, version: string): Promise<Installation> {
+    const backend = this.#backend(name);
+    const { directory } = this.#deps;
+    await refuseNamed(backend, this.#deps);
+    return this.#changed(backend, "switch", () => useVersion(directory, backend, version));
+  }
+
+  /** Back to the version that was active before. @throws as `use` */
+  async rollback(name: string): Promise<Installation> {
+    const backend = this.#backend(name);
+    await refuseNamed(backend, this.#deps);
+    return this.#changed(backend, "roll back", () => rollBack(this.#deps.directory, backend));
   }
 
   // --- internal ---
@@ -185,27 +236,58 @@ export class Installer {
     const backend = this.#deps.backends.find((candidate) => candidate.name === name);
     if (backend !== undefined) return backend;
     const known = this.#deps.backends.map((candidate) => candidate.name).join(", ");
-    throw new AppError("backend_not_found", `cannot find the backend \`${name}\`: it is unknown`, {
-      hint: `Choose one of: ${known}.`,
+    throw new AppError(
+      "backend_not_found",
+      `cannot find the backend \`${name.slice(0, MAX_SHOWN)}\`: it is unknown`,
+      {
+        hint: `Choose one of: ${known}.`,
+      },
+    );
+  }
+
+  async #listOne({ name }: Backend): Promise<ListedInstallation[]> {
+    const active = await this.active(name).catch(() => undefined);
+    return listInstalled(this.#deps.directory, name, active);
+  }
+
+  /** The version that config.toml names, if it is installed: without it being asked for, nothing else is fetched. */
+  async #choosePinned({ name }: Backend): Promise<Installation | undefined> {
+    const { directory, pinnedVersions } = this.#deps;
+    const version = pinnedVersions?.get(name);
+    if (version === undefined) return undefined;
+    const found = matching(await readChoices(directory, name), version).at(-1);
+    if (found !== undefined) await activate(directory, found);
+    return found;
+  }
+
+  /** An environment of the user's own has the version it has. */
+  async #installPinned(request: EngineRequest, options: InstallOptions): Promise<Installation> {
+    const backend = this.#backend(request.backend);
+    const isOpen = request.version === undefined && request.python === undefined;
+    const version = isOpen ? this.#deps.pinnedVersions?.get(backend.name) : undefined;
+    if (version === undefined) return this.#install(backend, request, options);
+    return this.#install(backend, { ...request, version }, options).catch((error: unknown) => {
+      throw blamePin(error, version);
     });
   }
 
-  async #listOne(backend: Backend): Promise<ListedInstallation[]> {
-    const { directory } = this.#deps;
-    const [installed, pointer] = await Promise.all([
-      readInstallations(directory, backend.name),
-      readPointer(directory, backend.name),
-    ]);
-    const active = await this.active(backend.name).catch(() => undefined);
-    const inPlace = [active, pointer?.active].find((found) => found?.source === "path");
-    const all = inPlace === undefined ? installed : [inPlace, ...installed];
-    return Promise.all(
-      all.map(async (installation) => ({
-        ...installation,
-        active: active !== undefined && sameEngine(installation, active),
-        sizeBytes: installation.source === "path" ? 0 : await sizeOf(installation.directory),
-      })),
-    );
+  /** Does not wait for long. @throws conflict while another process is installing */
+  async #changed<T>(backend: Backend, verb: string, work: () => Promise<T>): Promise<T> {
+    const options = { signal: AbortSignal.timeout(CHANGE_BOUND_MS), onProgress: () => {} };
+    let isLocked = false;
+    try {
+      return await this.#locked(backend, options, () => {
+        isLocked = true;
+        return work();
+      });
+    } catch (error) {
+      if (isLocked || !options.signal.aborted) throw error;
+      throw new AppError(
+        "conflict",
+        `cannot ${verb} ${backend.name}: another process is installing it`,
+        { hint: "Wait until it is done, or end it.", cause: error },
+      );
+    }
   }
 
   async #locked<T>(backend: Backend, options: InstallOptions, work: () => Promise<T>): Promise<T> {
@@ -225,38 +307,40 @@ export class Installer {
     request: EngineRequest,
     options: InstallOptions,
   ): Promise<Installation> {
-    const { machine, env, cacheDirectory, remotes } = this.#deps;
-    const sources = this.#candidates(backend, request);
-    const gpu = request.gpu === "auto" ? await detectGpu(machine, env) : request.gpu;
-    const gpus = request.gpu === "auto" ? fallbacks(gpu) : [gpu];
-    const context: SourceContext = { backend, machine, env, cacheDirectory, remotes, ...options };
-    const attempts: FailedAttempt[] = [];
-    for (const source of sources) {
-      const isVaried = source.variants && source.isAskedFor?.(context) !== true;
-      const wanted = isVaried ? gpus : [gpu];
-      const outcome = await this.#trySource(
-        source,
-        { gpus: wanted, version: request.version },
-        context,
-      );
-      if (typeof outcome !== "string") return outcome;
-      log.debug(`installer: source failed source=${source.name} reason=${outcome}`);
-      attempts.push({ source: source.name, reason: outcome });
+    const { machine, env, cacheDirectory, directory, remotes, offline } = this.#deps;
+    const sources = candidates(this.#sources, request, { backend, env, offline });
+    const places = { cacheDirectory, dataDirectory: directory };
+    const context: SourceContext = { backend, machine, env, ...places, remotes, ...options };
+    const { onWarning } = options;
+    const choice = await decide({ gpu: request.gpu, sources, context, onWarning });
+    const failed = new Map<string, Set<string>>();
+    for (const { source, gpus } of tries(sources, choice, context)) {
+      const reasons = failed.get(source.name) ?? new Set();
+      failed.set(source.name, reasons);
+      const installation = await this.#trySource(source, { ...request, gpus, reasons }, context);
+      if (installation !== undefined) {
+        noteFallback(installation, { choice, reasons: [...reasons], onWarning });
+        return installation;
+      }
+      log.debug(`installer: source failed source=${source.name} reason=${[...reasons].join("; ")}`);
     }
+    const attempts = [...failed].map(([source, reasons]) => ({
+      source,
+      reason: [...reasons].join("; "),
+    }));
     throw installFailed(backend, attempts, this.#deps.offline);
   }
 
-  /** @returns the installation, or why there is none */
+  /** @returns undefined if it serves none of them; `reasons` then say why */
   async #trySource(
     source: InstallSource,
-    request: { readonly gpus: readonly Gpu[]; readonly version: string | undefined },
+    { gpus, version, python, reasons }: EngineRequest & Attempt,
     context: SourceContext,
-  ): Promise<Installation | string> {
+  ): Promise<Installation | undefined> {
     const { directory, verifyEngine } = this.#deps;
-    const reasons = new Set<string>();
-    for (const gpu of request.gpus) {
+    for (const gpu of gpus) {
       try {
-        const plan = await source.resolve({ gpu, version: request.version }, context);
+        const plan = await source.resolve({ gpu, version, python }, context);
         const verify = verifyEngine ?? this.#smokeTest;
         const installation = await carryOut(plan, {
           root: directory,
@@ -264,14 +348,15 @@ export class Installer {
           verify,
           context,
         });
-        await this.#activate(context.backend, installation);
+        await activate(directory, installation);
+        logInstalled(installation);
         return installation;
       } catch (error) {
         reasons.add(reasonOf(error, context.signal));
         if (error instanceof AppError && UNUSABLE.has(error.code)) break;
       }
     }
-    return [...reasons].join("; ");
+    return undefined;
   }
 
   readonly #smokeTest: Verify = async (installation, backend, signal) => {
@@ -279,80 +364,22 @@ export class Installer {
     const model = await this.#deps.smokeModel();
     await smokeTest(installation, backend, { model, platform: machine.platform, signal });
   };
-
-  #candidates(backend: Backend, { source, version }: EngineRequest): readonly InstallSource[] {
-    const { env } = this.#deps;
-    const names = this.#sources.map((candidate) => candidate.name);
-    if (source !== undefined && !names.includes(source)) {
-      throw new AppError("usage", `cannot install from \`${source}\`: there is no such source`, {
-        hint: `Choose one of: ${names.join(", ")}.`,
-      });
-    }
-    const asked = this.#sources.filter((one) => one.isAskedFor?.({ backend, env }));
-    const named =
-      source === undefined && asked.length > 0
-        ? asked
-        : this.#sources.filter((one) => source === undefined || one.name === source);
-    const usable = named.filter((one) => !this.#deps.offline || !one.network);
-    const pinned = source === undefined && version !== undefined;
-    // Whatever happens to be on PATH is not what somebody means who names a version.
-    const chosen = pinned ? usable.filter((one) => one.network) : usable;
-    if (chosen.length > 0) return chosen;
-    throw new AppError(
-      "install_failed",
-      `cannot install from ${source === undefined ? "the network" : `\`${source}\``}: offline mode is on`,
-      { hint: "Turn offline mode off, or use `--source path`." },
-    );
-  }
-
-  async #activate(backend: Backend, installation: Installation): Promise<void> {
-    const { directory } = this.#deps;
-    const before = await readPointer(directory, backend.name);
-    const replaced = before?.active;
-    const previous =
-      replaced === undefined || sameEngine(replaced, installation) ? before?.previous : replaced;
-    await writePointer(directory, backend.name, {
-      active: installation,
-      previous: previous ?? null,
-    });
-    const { version, variant, source } = installation;
-    log.info(
-      `installer: engine installed backend=${backend.name} version=${version} variant=${variant} source=${source}`,
-    );
-  }
-
-  async #uninstall(backend: Backend, version: string | undefined): Promise<Installation[]> {
-    const { directory } = this.#deps;
-    const pointer = await readPointer(directory, backend.name);
-    const installed = await readInstallations(directory, backend.name);
-    const inPlace = pointer?.active.source === "path" ? [pointer.active] : [];
-    const chosen = [...inPlace, ...installed].filter(
-      (one) => version === undefined || one.version === version,
-    );
-    const kept = installed.filter((one) => !chosen.includes(one));
-    const isKept = (one: Installation | null | undefined): boolean =>
-      kept.some((other) => one !== null && one !== undefined && sameEngine(one, other));
-    // The pointer first: an interruption then leaves unused files, not a pointer to nothing.
-    if (pointer !== undefined && chosen.some((one) => sameEngine(one, pointer.active))) {
-      const next = isKept(pointer.previous) ? pointer.previous : kept.at(-1);
-      await writePointer(
-        directory,
-        backend.name,
-        next ? { active: next, previous: null } : undefined,
-      );
-    }
-    for (const one of chosen.filter(({ source }) => source !== "path")) {
-      await rm(one.directory, { recursive: true, force: true });
-    }
-    return chosen;
-  }
 }
+
+// --- internal ---
 
 /** The source itself cannot be used now, whatever is asked of it. */
 const UNUSABLE: ReadonlySet<string> = new Set(["registry_unavailable", "timed_out", "offline"]);
 
-/** What to try on a machine with this GPU, best first. */
-function fallbacks(gpu: Gpu): readonly Gpu[] {
-  if (gpu === "none" || gpu === "metal") return [gpu];
-  return gpu === "vulkan" ? [gpu, "none"] : [gpu, "vulkan", "none"];
+interface Attempt {
+  /** Best first. */
+  readonly gpus: readonly Gpu[];
+  /** Gets why one could not be had. */
+  readonly reasons: Set<string>;
+}
+
+function logInstalled({ backend, version, variant, source }: Installation): void {
+  log.info(
+    `installer: engine installed backend=${backend} version=${version} variant=${variant} source=${source}`,
+  );
 }

@@ -18,6 +18,8 @@ export const STAGING_PREFIX = ".staging-";
 export const RETIRED_PREFIX = ".retired-";
 const RECORD = "install.json";
 const POINTER = "active.json";
+/** How large an installation was made: adding up the files of a Python environment takes seconds. */
+const SIZE = "size.json";
 
 /** What `active.json` holds. An engine used in place has no directory of ours, so the whole record is in the pointer. */
 export interface Pointer {
@@ -74,6 +76,7 @@ export async function writePointer(
 
 /** Writes `install.json`. Its directory is not read back: a record describes the directory it lies in. */
 export async function writeRecord(directory: string, installation: Installation): Promise<void> {
+  await writeJson(join(directory, SIZE), { bytes: await sizeOf(directory) });
   await writeJson(join(directory, RECORD), installation);
 }
 
@@ -109,19 +112,23 @@ export function sameEngine(left: Installation, right: Installation): boolean {
   return left.command.join("\0") === right.command.join("\0");
 }
 
-/** Bytes of all files below, links not followed. */
-export async function sizeOf(directory: string): Promise<number> {
-  const entries = await readdir(directory, { withFileTypes: true, recursive: true }).catch(
-    () => [],
-  );
-  const files = entries.filter((entry) => entry.isFile());
-  const sizes = await Promise.all(
-    files.map(async (entry) => {
-      const found = await stat(join(entry.parentPath, entry.name)).catch(() => undefined);
-      return found?.size ?? 0;
-    }),
-  );
-  return sizes.reduce((sum, size) => sum + size, 0);
+/** Bytes of an installation when it was made, else now. */
+export async function installedSize(directory: string): Promise<number> {
+  const stored = await readJson(join(directory, SIZE)).catch(() => undefined);
+  const { bytes } = (stored ?? {}) as { readonly bytes?: unknown };
+  return Number.isSafeInteger(bytes) && Number(bytes) >= 0 ? Number(bytes) : sizeOf(directory);
+}
+
+/** Bytes of all files below, links not followed: environments of Python have a directory under two names. */
+async function sizeOf(directory: string): Promise<number> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+  let bytes = 0;
+  for (const entry of entries) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) bytes += await sizeOf(path);
+    else if (entry.isFile()) bytes += (await stat(path).catch(() => undefined))?.size ?? 0;
+  }
+  return bytes;
 }
 
 /** Removes what interrupted installs left. The caller holds the lock. */

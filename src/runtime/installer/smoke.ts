@@ -1,5 +1,5 @@
 /** Proves that an engine works on this machine: starts it with a small model and asks it a question. */
-import { mkdtemp, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 
@@ -36,8 +36,9 @@ export async function smokeTest(
   try {
     await using engine = await startEngine({ installation, backend, directory, options });
     await waitUntilReady(engine, backend);
-    const answer = await ask(engine);
-    const expected = basename(options.model).startsWith("pebble") ? "Paris" : "";
+    const answer = await ask(engine, backend);
+    const isPebble = backend.smokeFiles === undefined && isNamedPebble(options.model);
+    const expected = isPebble ? "Paris" : "";
     if (answer.trim() === "") throw new Error("it gave an empty answer");
     if (!answer.includes(expected)) {
       throw new Error(`it answered \`${answer.slice(0, 100)}\` instead of \`${expected}\``);
@@ -70,13 +71,14 @@ async function startEngine(input: StartInput): Promise<Engine> {
   const { installation, backend, directory, options } = input;
   const socket = join(directory, "smoke.sock");
   const { args, env } = backend.args({
-    bundle: await bundleOf(options.model),
+    bundle: await bundleFor(backend, options.model, directory),
     mode: "completion",
     alias: "smoke-test",
     settings: { contextTokens: CONTEXT_TOKENS, runtimeFlags: [] },
     socket,
     cores: 1,
     platform: options.platform,
+    variant: installation.variant,
   });
   const child = spawn({
     command: [...installation.command, ...args],
@@ -122,8 +124,9 @@ async function waitUntilReady(engine: Engine, backend: Backend): Promise<void> {
   }
 }
 
-async function ask(engine: Engine): Promise<string> {
+async function ask(engine: Engine, { servedModel }: Backend): Promise<string> {
   const body = JSON.stringify({
+    ...(servedModel === undefined ? {} : { model: servedModel }),
     messages: [{ role: "user", content: QUESTION }],
     max_tokens: ANSWER_TOKENS,
     temperature: 0,
@@ -149,7 +152,25 @@ function request(engine: Engine, path: string, init: RequestInit = {}): Promise<
   return fetch(`http://localhost${path}`, { ...init, unix, signal, keepalive: false });
 }
 
-async function bundleOf(model: string): Promise<Bundle> {
+function isNamedPebble(model: string): boolean {
+  return basename(model).startsWith("pebble");
+}
+
+async function bundleFor(backend: Backend, model: string, directory: string): Promise<Bundle> {
+  const files = Object.entries(backend.smokeFiles?.() ?? {});
+  if (files.length > 0) return writeBundle(files, join(directory, "model"), backend);
   const { size } = await stat(model);
   return { directory: dirname(model), format: "gguf", model, weightBytes: size };
+}
+
+async function writeBundle(
+  files: readonly (readonly [string, string | Uint8Array])[],
+  directory: string,
+  { formats: [format = "safetensors"] }: Backend,
+): Promise<Bundle> {
+  await mkdir(directory);
+  for (const [name, content] of files) await writeFile(join(directory, name), content);
+  const weights = files.filter(([name]) => name.endsWith(`.${format}`));
+  const weightBytes = weights.reduce((sum, [, content]) => sum + content.length, 0);
+  return { directory, format, model: join(directory, weights[0]?.[0] ?? ""), weightBytes };
 }

@@ -27,6 +27,8 @@ export interface SourceContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** For what may be kept between installs: package lists, partial downloads. */
   readonly cacheDirectory: string;
+  /** That of all engines: for what several of them run with. */
+  readonly dataDirectory: string;
   readonly remotes: () => Promise<InstallRemotes>;
   readonly signal: AbortSignal;
   readonly onProgress: InstallListener;
@@ -36,6 +38,8 @@ export interface SourceRequest {
   readonly gpu: Gpu;
   /** Undefined: the one that the recipe names, or the newest that the source has. */
   readonly version: string | undefined;
+  /** The `python` of an environment of the user's own, to use instead of making one. Absolute path. */
+  readonly python?: string | undefined;
 }
 
 /** An engine that a source has for this machine. */
@@ -43,6 +47,8 @@ export interface EnginePlan {
   readonly version: string;
   /** cpu, cuda, rocm, vulkan, metal, or `host` where the source cannot know. */
   readonly variant: string;
+  /** What it runs with besides its directory: see `Installation`. */
+  readonly needs?: readonly string[] | undefined;
   /** Set by a source that uses an executable where it is; then nothing is copied or ever removed. */
   readonly inPlace?: { readonly directory: string; readonly command: readonly string[] };
   /**

@@ -24,7 +24,6 @@ export interface BubblewrapOptions {
 }
 
 const NAMESPACES = [
-  "--unshare-net",
   "--unshare-pid",
   "--unshare-ipc",
   "--unshare-uts",
@@ -95,6 +94,7 @@ function bubblewrapArgs(command: readonly string[], view: SandboxView): readonly
     ...readOnly,
   ];
   return [
+    ...(view.sharesNetwork === true ? [] : ["--unshare-net"]),
     ...NAMESPACES,
     "--proc",
     "/proc",

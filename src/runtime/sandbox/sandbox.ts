@@ -22,6 +22,8 @@ export interface SandboxView {
   readonly devices: readonly string[];
   /** It runs with the system's libraries, which it then sees. Unless said: if its command starts with no loader of its own. */
   readonly needsSystem?: boolean | undefined;
+  /** It listens on a port of 127.0.0.1, which no namespace of its own would show to anybody. */
+  readonly sharesNetwork?: boolean | undefined;
   /** Names of the variables that the backend sets for it, which stay. Of the others few do. */
   readonly variables?: readonly string[] | undefined;
 }

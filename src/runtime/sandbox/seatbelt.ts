@@ -27,6 +27,8 @@ const HIDDEN =
   "/private/var/folders /private/var/root /private/var/run";
 /** Libraries and frameworks; Metal keeps its compiled shaders for a user below `/private/var/folders`. */
 const SYSTEM = "/usr /System /bin /sbin /Library/Apple /private/var/db/dyld";
+/** Of the network, what an engine with a port needs. */
+const LOOPBACK = '(allow network-bind network-inbound (local ip "localhost:*"))';
 const SHADER_CACHE = '(regex #"^/private/var/folders/[^/]+/[^/]+/C/")';
 
 export function createSeatbelt({ program, env }: SeatbeltOptions): Sandbox {
@@ -52,6 +54,7 @@ export function seatbeltProfile(view: SandboxView): string {
     "(allow default)",
     "(deny network*)",
     rule("allow network-bind network-inbound", writable.map(subpath)),
+    view.sharesNetwork === true ? LOOPBACK : "",
     // Camera and microphone, firmware variables, privileges, jobs that launchd would start outside.
     "(deny device*)",
     "(deny nvram*)",

@@ -52,12 +52,12 @@ const RULES: readonly Rule[] = [
   { path: /^(?:\/engines)?\/responses(?:\/.+)?$/, needs: "inference" },
 
   // Engines, and the models in memory.
-  { methods: READ, path: /^\/engines(?:\/(?:status|ps|df))?$/, needs: "any" },
+  { methods: READ, path: /^\/engines(?:\/(?:available|status|ps|df))?$/, needs: "any" },
   { methods: READ, path: /^\/engines\/events$/, needs: "inference" },
   { methods: POST, path: /^\/engines\/(?:load|explain)$/, needs: "inference" },
   {
     methods: POST,
-    path: /^\/engines\/(?:estimate|install-backend|uninstall-backend)$/,
+    path: /^\/engines\/(?:estimate|install-backend|uninstall-backend|use)$/,
     needs: "models",
   },
   { path: /^\/engines\/(?:[^/]+\/)?_configure$/, needs: "admin" },

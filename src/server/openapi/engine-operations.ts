@@ -34,6 +34,12 @@ const INSTALLING: readonly Operation[] = [
     answers: [LIST],
   }),
   engines("get", {
+    path: "/engines/available",
+    name: "listAvailableEngines",
+    summary: "List the engines that there are, installed or not, and what they lack",
+    answers: [LIST],
+  }),
+  engines("get", {
     path: "/engines/status",
     name: "getEngineStatus",
     summary: "Which engines are installed",
@@ -52,7 +58,18 @@ const INSTALLING: readonly Operation[] = [
     request: "InstallRequest",
     isBodyOptional: true,
     answers: [{ description: "Done; progress for who accepts it", types: [LINES] }],
-    failures: { 503: "It cannot be installed" },
+    failures: { 501: "It does not run here", 503: "It cannot be installed" },
+  }),
+  engines("post", {
+    path: "/engines/use",
+    name: "useEngine",
+    summary: "Make an installed version of an engine the active one, or go back to the one before",
+    request: "UseRequest",
+    answers: [{ description: "The active one" }],
+    failures: {
+      409: "An environment variable names the engine, or it is being installed",
+      412: "It is not installed",
+    },
   }),
   engines("post", {
     path: "/engines/uninstall-backend",

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { DockerConfigureBody } from "../docker-settings.ts";
 import { ExportBody } from "../routes/archives.ts";
 import { EmbeddingsRequest } from "../routes/embeddings.ts";
-import { InstallBody, UninstallBody } from "../routes/engines.ts";
+import { InstallBody, UninstallBody, UseBody } from "../routes/engines.ts";
 import { CreateKeyBody, RevokeKeysBody } from "../routes/keys.ts";
 import { PackageBody, PruneBody, RepackageRequest } from "../routes/models.ts";
 import {
@@ -67,6 +67,7 @@ export const REQUESTS = {
   LogoutRequest: LogoutBody,
   InstallRequest: InstallBody,
   UninstallRequest: UninstallBody,
+  UseRequest: UseBody,
   LoadRequest: LoadBody,
   UnloadRequest: UnloadBody,
   PinRequest: PinBody,

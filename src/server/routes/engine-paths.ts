@@ -12,7 +12,7 @@ export const PLAIN_PREFIXES = ["", "/engines", "/engines/:engine"] as const;
 /** @returns the engine that the path names @throws backend_not_found */
 export async function engineOf(c: Context<AppEnv>): Promise<string | undefined> {
   const engine = c.req.param("engine");
-  return engine === undefined ? undefined : requireBackend(engine);
+  return engine === undefined ? undefined : requireBackend(engine, c.get("engineNames"));
 }
 
 /** The runner's one budget, or one for a process that makes none. */

@@ -128,7 +128,7 @@ function readDockers(body: Readonly<Record<string, unknown>>): ReadChange {
 }
 
 async function show(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Response> {
-  const backend = (await engineOf(c)) ?? (await knownBackends())[0] ?? "";
+  const backend = (await engineOf(c)) ?? (await knownBackends(c.get("engineNames")))[0] ?? "";
   const stored = await deps.stored();
   const name = c.req.query("model");
   const wanted = name ? await idOf(deps, name, isTrusted(c)) : undefined;
@@ -186,7 +186,10 @@ async function resetted(
 async function explain(c: SettingsContext, deps: SettingsRoutesDeps): Promise<Response> {
   const { value } = await parseBody(c.req.raw, ExplainBody);
   const trusted = isTrusted(c);
-  const backend = value.backend === undefined ? undefined : await requireBackend(value.backend);
+  const backend =
+    value.backend === undefined
+      ? undefined
+      : await requireBackend(value.backend, c.get("engineNames"));
   const model = await deps.resolve(value.model, { trusted });
   const request = checkSettings({ context_size: value.context_size }, "cannot read the request");
   const examination = await examineAs(deps, value.mode, { model, backend, request, trusted });
@@ -264,7 +267,7 @@ async function idOf(
 /** @throws backend_not_found */
 async function engineOf(c: SettingsContext): Promise<string | undefined> {
   const engine = c.req.param("engine");
-  return engine === undefined ? undefined : requireBackend(engine);
+  return engine === undefined ? undefined : requireBackend(engine, c.get("engineNames"));
 }
 
 function isTrusted(c: SettingsContext): boolean {

@@ -86,7 +86,7 @@ async function unload(
       hint: "Give `models`, `backend`, or `all: true`.",
     });
   }
-  if (backend !== undefined) await requireBackend(backend);
+  if (backend !== undefined) await requireBackend(backend, deps.engineNames);
   const ids = models && (await Promise.all(models.map((name) => idOf(deps, name, caller))));
   if (deps.runtime === undefined) return { unloaded_runners: 0, skipped: [] };
   const { signal } = caller;
@@ -148,7 +148,8 @@ async function load(
   { signal, trusted, headers }: Caller & { readonly headers: Headers },
 ): Promise<Response> {
   const runtime = requireRuntime(deps);
-  const backend = body.backend === undefined ? undefined : await requireBackend(body.backend);
+  const backend =
+    body.backend === undefined ? undefined : await requireBackend(body.backend, deps.engineNames);
   const request = toRequestSettings(body, headers);
   const model = await deps.resolve(body.model, { trusted });
   const planner = await deps.planner();

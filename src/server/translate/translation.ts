@@ -46,6 +46,8 @@ export class StreamTranslator {
   readonly #decoder = new TextDecoder();
   readonly #encoder = new TextEncoder();
   #isOver = false;
+  /** Some engines' streams end with the connection, which a process that dies closes just so. */
+  #isComplete = false;
 
   /** @param toErrorBody for what an engine says went wrong in the middle of its stream */
   constructor(stream: AnswerStream, toErrorBody: (message: string) => object) {
@@ -66,14 +68,18 @@ export class StreamTranslator {
   push(bytes: Uint8Array): Uint8Array {
     let text = "";
     for (const data of dataOf(this.#decoder.decode(bytes, { stream: true }))) {
-      if (!this.#isOver && data !== "[DONE]") text += this.#tryTo(() => this.#take(data));
+      if (data === "[DONE]") this.#isComplete = true;
+      else if (!this.#isOver) text += this.#tryTo(() => this.#take(data));
     }
     return this.#encoder.encode(text);
   }
 
   end(): Uint8Array {
     if (this.#isOver) return new Uint8Array();
-    const text = this.#tryTo(() => this.#stream.end());
+    const text = this.#tryTo(() => {
+      if (!this.#isComplete) throw brokenOff();
+      return this.#stream.end();
+    });
     this.#isOver = true;
     return this.#encoder.encode(text);
   }
@@ -104,7 +110,10 @@ export class StreamTranslator {
   #take(data: string): string {
     const event = parseEvent(data);
     const error = event["error"];
-    if (error === undefined || error === null) return this.#stream.push(event);
+    if (error === undefined || error === null) {
+      if (hasReasonToEnd(event)) this.#isComplete = true;
+      return this.#stream.push(event);
+    }
     this.#isOver = true;
     const said = isRecord(error) ? error["message"] : error;
     return this.#stream.fail(this.#toErrorBody(typeof said === "string" ? said : data));
@@ -128,6 +137,18 @@ function parseEvent(data: string): ChatChunk & Readonly<Record<string, unknown>>
       hint: "Try again; see `tug logs` if it happens again.",
     },
   );
+}
+
+function hasReasonToEnd({ choices }: ChatChunk): boolean {
+  return (
+    Array.isArray(choices) && choices.some((one) => isRecord(one) && one.finish_reason != null)
+  );
+}
+
+function brokenOff(): AppError {
+  return new AppError("worker_failed", "cannot end the answer: the engine broke it off", {
+    hint: "Try again; see `tug logs` if it happens again.",
+  });
 }
 
 /** Engines write an event as one `data:` line. */

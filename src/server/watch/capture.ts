@@ -5,6 +5,7 @@
 import { type AppError, toAppError } from "../../errors.ts";
 import { log } from "../../log.ts";
 import type { Mode } from "../../runtime/backend.ts";
+import type { EngineAddress } from "../../runtime/engine-address.ts";
 import type { Lease } from "../../runtime/lease.ts";
 import type { InferenceFacts, InferenceObserver, InferenceTrace } from "../observer.ts";
 import { readAnswer, type ReadAnswer } from "./answer.ts";
@@ -47,7 +48,7 @@ export interface UsedWorker {
   readonly id: number;
   readonly backend: string;
   readonly modelName: string;
-  readonly socket: string;
+  readonly address: EngineAddress;
   readonly acquiredMs: number;
   /** In the queue, loading included. */
   readonly waitedMs: number;
@@ -213,8 +214,8 @@ class Trace {
   }
 
   acquired(lease: Lease, waitedMs: number): void {
-    const { workerId: id, backend, modelName, socket } = lease;
-    this.#worker = { id, backend, modelName, socket, acquiredMs: this.#parts.now(), waitedMs };
+    const { workerId: id, backend, modelName, address } = lease;
+    this.#worker = { id, backend, modelName, address, acquiredMs: this.#parts.now(), waitedMs };
   }
 
   responded(status: number, headers: Headers): void {

@@ -1,5 +1,6 @@
-/** Metrics of the engines themselves, asked for through their sockets and told apart by labels. */
+/** Metrics of the engines themselves, asked for where they listen and told apart by labels. */
 import { AppError, toAppError } from "../../errors.ts";
+import { type EngineAddress, engineTarget } from "../../runtime/engine-address.ts";
 import { type Family, parseMetrics, relabel } from "./prometheus-text.ts";
 
 /** An engine that is busy with a long prompt answers when it is through with a batch. Milliseconds. */
@@ -14,7 +15,7 @@ export interface EngineTarget {
   readonly backend: string;
   readonly modelName: string;
   readonly mode: string;
-  readonly socket: string;
+  readonly address: EngineAddress;
   readonly metricsPath: string;
 }
 
@@ -45,8 +46,9 @@ export async function scrapeEngines(
 // --- internal ---
 
 async function scrape(target: EngineTarget, timeoutMs: number): Promise<Family[]> {
-  const response = await fetch(`http://localhost${target.metricsPath}`, {
-    unix: target.socket,
+  const { url, init } = engineTarget(target.address, target.metricsPath);
+  const response = await fetch(url, {
+    ...init,
     keepalive: false,
     redirect: "manual",
     signal: AbortSignal.timeout(timeoutMs),

@@ -8,6 +8,7 @@ import { log } from "../../log.ts";
 import { displayReference } from "../../oci/reference.ts";
 import type { Mode } from "../../runtime/backend.ts";
 import type { Demand } from "../../runtime/demand.ts";
+import type { EngineAddress } from "../../runtime/engine-address.ts";
 import type { RuntimeEvent, WorkerFacts } from "../../runtime/events.ts";
 import type { FinishedListener, FinishedRequest } from "./capture.ts";
 import { type EngineTarget, scrapeEngines } from "./engine-metrics.ts";
@@ -23,8 +24,8 @@ export interface WatchedWorker {
   readonly state: "starting" | "ready" | "draining";
   /** Leases held. */
   readonly inUse: number;
-  /** The unix socket that its engine listens on. */
-  readonly socket?: string | undefined;
+  /** Where its engine listens. */
+  readonly address?: EngineAddress | undefined;
   /** Requests it serves at once; unknown to some engines. */
   readonly slots?: number | null | undefined;
   /** Bytes by device that are set aside for it. */
@@ -140,11 +141,12 @@ export class Metrics implements FinishedListener {
   }
 
   #target(worker: WatchedWorker): EngineTarget[] {
-    const { id: workerId, backend, mode, socket } = worker;
+    const { id: workerId, backend, mode, address } = worker;
     const metricsPath = this.#deps.metricsPath(backend);
-    if (worker.state === "starting" || socket === undefined || metricsPath === undefined) return [];
+    if (worker.state === "starting" || address === undefined || metricsPath === undefined)
+      return [];
     const modelName = this.#labelOf(worker.modelId, worker.modelName);
-    return [{ workerId, backend, mode, modelName, socket, metricsPath }];
+    return [{ workerId, backend, mode, modelName, address, metricsPath }];
   }
 
   /** What is so now; nothing of it is kept up to date in between. */

@@ -4,6 +4,7 @@
  *
  * @see https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
  */
+import { addressAttributes } from "../../runtime/engine-address.ts";
 import type { RuntimeEvent } from "../../runtime/events.ts";
 import type { FinishedListener, FinishedRequest } from "./capture.ts";
 import type { Span, SpanAttributes } from "./otlp.ts";
@@ -103,8 +104,7 @@ export class Traces implements FinishedListener {
         kind: KIND_CLIENT,
         attributes: {
           ...genAiAttributes(request),
-          "server.address": worker.socket,
-          "network.transport": "unix",
+          ...addressAttributes(worker.address),
           "tug.worker.id": worker.id,
         },
         events: firstTokenEvent(request),

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { totalmem } from "node:os";
 import { type Device, readDevices } from "../../../src/runtime/hardware/devices.ts";
-import type { HardwareIo } from "../../../src/runtime/hardware/io.ts";
 import { isLinux, testIf } from "../../helpers/test-if.ts";
+import { machineOf } from "./machine-of.ts";
 import {
   LIMITS,
   MEMINFO,
@@ -17,25 +17,6 @@ const GIB = 1024 ** 3;
 const LINUX = { platform: "linux", arch: "x64" } as const;
 const MAC = { platform: "darwin", arch: "arm64" } as const;
 const CARD = "/sys/class/drm/card";
-
-interface Recorded {
-  readonly files?: Readonly<Record<string, string>>;
-  readonly tools?: Readonly<Record<string, string>>;
-}
-
-/** A machine made of texts. Tools are found by their whole command, or by their name. */
-function machineOf({ files = {}, tools = {} }: Recorded): HardwareIo {
-  return {
-    read: (path) => Promise.resolve(files[path] ?? ""),
-    list: (path) => {
-      const below = Object.keys(files).filter((name) => name.startsWith(`${path}/`));
-      const names = below.map((name) => name.slice(path.length + 1).split("/")[0] ?? "");
-      return Promise.resolve([...new Set(names)]);
-    },
-    run: (argv) => Promise.resolve(tools[argv.join(" ")] ?? tools[argv[0] ?? ""] ?? ""),
-    memory: () => ({ totalBytes: 8 * GIB, freeBytes: 3 * GIB }),
-  };
-}
 
 async function ramOf(files: Readonly<Record<string, string>>): Promise<Device | undefined> {
   const io = machineOf({ files: { "/proc/meminfo": MEMINFO, ...files } });
@@ -141,19 +122,12 @@ describe("readDevices: NVIDIA", () => {
   });
 
   test("are not asked for where the build does not use them", async () => {
-    const asked: string[] = [];
-    const watched: HardwareIo = {
-      ...io,
-      run: (argv) => {
-        asked.push(argv.join(" "));
-        return io.run(argv);
-      },
-    };
+    const watched = machineOf({ tools: { "nvidia-smi": NVIDIA_TWO } });
 
     const devices = await readDevices({ machine: LINUX, env: {}, variant: "cpu", io: watched });
 
     expect(devices.map(({ id }) => id)).toEqual(["ram"]);
-    expect(asked).toEqual([]);
+    expect(watched.asked).toEqual([]);
   });
 
   test.each(["", "garbage\n", "0, GPU-1, NVIDIA GB10, [N/A], [N/A]\n"])(

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { probe } from "../../../src/runtime/hardware/probe.ts";
+import { askTool, probe } from "../../../src/runtime/hardware/probe.ts";
 import { eventually } from "../../helpers/eventually.ts";
 import { isAlive } from "../../helpers/processes.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";
@@ -83,5 +83,31 @@ describeIf(!isWindows, "tools are shell scripts")("probe", () => {
 
     expect(running).rejects.toThrow("gone");
     expect(probe(["tool"], { env, signal: controller.signal })).rejects.toThrow("gone");
+  });
+});
+
+describeIf(!isWindows, "tools are shell scripts")("askTool", () => {
+  test.each([
+    ["answers", "echo yes", { kind: "answered", output: "yes\n" }],
+    ["fails", "echo no driver; exit 9", { kind: "failed", output: "no driver\n" }],
+    ["prints without end", "yes 0123456789", { kind: "silent" }],
+    ["takes too long", "sleep 300", { kind: "silent" }],
+  ] as const)("says that a tool %s", async (_, script, expected) => {
+    await using directory = await tempDir();
+    const { env } = await toolIn(directory.path, script);
+    const timeoutMs = script.startsWith("sleep") ? 100 : 5000;
+
+    expect(await askTool(["tool"], { env, timeoutMs })).toEqual(expected);
+  });
+
+  test("says that a tool is missing, and finds one by its path", async () => {
+    await using directory = await tempDir();
+    const { env } = await toolIn(directory.path, "echo yes");
+
+    expect(await askTool(["absent"], { env })).toEqual({ kind: "missing" });
+    expect(await askTool([join(directory.path, "absent")], { env })).toEqual({ kind: "missing" });
+    expect(await askTool([join(directory.path, "tool")], { env: {} })).toMatchObject({
+      kind: "answered",
+    });
   });
 });

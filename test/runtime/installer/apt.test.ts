@@ -21,7 +21,7 @@ function installerIn(root: string, path = process.env["PATH"]): Installer {
     cacheDirectory: join(root, "cache"),
     backends: [llamacpp],
     machine: { platform: process.platform, arch: process.arch },
-    env: { ...process.env, PATH: path },
+    env: { ...process.env, PATH: path, TUG_GPU: "cuda" },
     offline: false,
     remotes: loopbackRemotes(),
     smokeModel: () => Promise.resolve(model),

@@ -46,7 +46,7 @@ async function bench(
     cacheDirectory: join(directory.path, "cache"),
     backends: [llamacpp],
     machine: { platform: "linux", arch: "x64" },
-    env: { PATH: "" },
+    env: { PATH: "", TUG_GPU: "none" },
     offline: false,
     remotes: loopbackRemotes(),
     smokeModel: () => Promise.resolve(""),
@@ -326,7 +326,7 @@ describe("Installer.install", () => {
   });
 
   test("installer: a GPU that was asked for is not replaced by another", async () => {
-    await using it = await bench();
+    await using it = await bench({ env: { PATH: "", TUG_GPU: "cuda" } });
 
     expect(
       await failureOf(it.installer.install({ ...github, gpu: "cuda" }, it.options)),

@@ -70,7 +70,7 @@ async function bench(overrides: Partial<InstallerDeps> = {}): Promise<Bench> {
     cacheDirectory: join(directory.path, "cache"),
     backends: [llamacpp],
     machine: { platform: "linux", arch: "x64" },
-    env: { PATH: "" },
+    env: { PATH: "", TUG_GPU: "none" },
     offline: false,
     remotes: loopbackRemotes({ "registry-1.docker.io": registry.url }),
     smokeModel: () => Promise.resolve(""),
@@ -146,6 +146,7 @@ describe("the oci source", () => {
       "lib",
       "lib/libllama.so",
       "lib/libllama.so.0",
+      "size.json",
     ]);
     expect(await readFile(command[0] ?? "", "utf8")).toBe(ENGINE);
     expect(await readFile(join(directory, "bin/again"), "utf8")).toBe(ENGINE);
@@ -211,6 +212,7 @@ describe("the oci source", () => {
       "install.json",
       "libllama.so",
       "llama-server",
+      "size.json",
     ]);
     const named = { backend: "llama.cpp", gpu: "auto", version: "mine" } as const;
     expect(

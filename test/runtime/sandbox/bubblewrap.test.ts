@@ -232,7 +232,28 @@ describe("an engine under bubblewrap", () => {
     }
   });
 
-  // Without this the test above could not fail.
+  works("that listens on a port reaches the network besides, and nothing else", async () => {
+    await using directory = await tempDir();
+    await using around = await surroundings(directory.path);
+    const { targets, view } = around;
+    const { engine, report } = startNosy(found.sandbox, {
+      targets,
+      view: { ...view, sharesNetwork: true },
+    });
+    try {
+      const { reached } = await report();
+
+      const names = Object.entries(reached).flatMap(([name, isReached]) =>
+        isReached ? [name] : [],
+      );
+      expect(names).toEqual(["connectsTcp", "connectsAbstract"]);
+    } finally {
+      engine.kill();
+      await engine.exited;
+    }
+  });
+
+  // Without this the tests above could not fail.
   testIf(isLinux, "it looks at /proc")("reaches all of it without", async () => {
     await using directory = await tempDir();
     await using around = await surroundings(directory.path);

@@ -26,6 +26,15 @@ describe("the profile for sandbox-exec", () => {
     expect(seatbeltProfile({ ...VIEW, writable: [] })).not.toContain("allow network");
   });
 
+  test("allows a port of this machine alone where the engine listens on one", () => {
+    const lines = seatbeltProfile({ ...VIEW, sharesNetwork: true }).split("\n");
+
+    expect(lines.filter((line) => line.includes("allow network"))).toEqual([
+      '(allow network-bind network-inbound (subpath "/Users/u/run/w1"))',
+      '(allow network-bind network-inbound (local ip "localhost:*"))',
+    ]);
+  });
+
   test("names temporary directories by their real paths", () => {
     const profile = seatbeltProfile({ readOnly: ["/varnish"], writable: ["/tmp/w"], devices: [] });
 

@@ -25,7 +25,7 @@ export function facts(overrides: Partial<InferenceFacts> = {}): InferenceFacts {
 /** As far as watchers look at it. */
 export function lease(overrides: Partial<Lease> = {}): Lease {
   return {
-    socket: "/run/worker-7.sock",
+    address: "/run/worker-7.sock",
     backend: "llama.cpp",
     modelId: MODEL_ID,
     modelName: "pebble",

@@ -183,12 +183,12 @@ describe("Metrics", () => {
     await using engine = await serveMetrics(() => new Response(LLAMA_METRICS));
     await using broken = await serveMetrics(() => new Response("<html>"));
     const it = setUp([
-      snapshot({ socket: engine.socket }),
-      snapshot({ id: 8, socket: engine.socket, modelName: 'm"x\\', modelId: "sha256:b" }),
-      snapshot({ id: 9, socket: broken.socket }),
-      snapshot({ id: 10, socket: "/nowhere.sock" }),
-      snapshot({ id: 11, socket: engine.socket, backend: "without" }),
-      snapshot({ id: 12, socket: "/nowhere.sock", state: "starting" }),
+      snapshot({ address: engine.socket }),
+      snapshot({ id: 8, address: engine.socket, modelName: 'm"x\\', modelId: "sha256:b" }),
+      snapshot({ id: 9, address: broken.socket }),
+      snapshot({ id: 10, address: "/nowhere.sock" }),
+      snapshot({ id: 11, address: engine.socket, backend: "without" }),
+      snapshot({ id: 12, address: "/nowhere.sock", state: "starting" }),
     ]);
 
     const samples = await it.read();
@@ -224,7 +224,7 @@ describe("Metrics", () => {
       asked += 1;
       return new Response(LLAMA_METRICS);
     });
-    const { metrics } = setUp([snapshot({ socket: engine.socket })]);
+    const { metrics } = setUp([snapshot({ address: engine.socket })]);
 
     const [one, other] = await Promise.all([metrics.render(), metrics.render()]);
 
@@ -275,7 +275,7 @@ describe("scrapeEngines", () => {
   ])("leaves out an engine that answers with %s", async (_, answer, reason) => {
     await using engine = await serveMetrics(answer);
 
-    const { families, failures } = await scrapeEngines([{ ...target, socket: engine.socket }]);
+    const { families, failures } = await scrapeEngines([{ ...target, address: engine.socket }]);
 
     expect(families).toEqual([]);
     expect(failures[0]?.error.message).toContain(reason);
@@ -284,7 +284,7 @@ describe("scrapeEngines", () => {
   test("waits for no engine for long", async () => {
     await using engine = await serveMetrics(() => new Promise<Response>(() => undefined));
 
-    const scraping = scrapeEngines([{ ...target, socket: engine.socket }], { timeoutMs: 20 });
+    const scraping = scrapeEngines([{ ...target, address: engine.socket }], { timeoutMs: 20 });
 
     expect((await scraping).failures).toHaveLength(1);
   });

@@ -5,6 +5,7 @@
 import * as v from "valibot";
 import { AppError } from "../../../errors.ts";
 import { log } from "../../../log.ts";
+import { engineTarget } from "../../../runtime/engine-address.ts";
 import type { Lease } from "../../../runtime/lease.ts";
 import { systemClock } from "../../../runtime/clock.ts";
 import type { EngineInput } from "../../translate/ollama/embeddings.ts";
@@ -94,12 +95,13 @@ async function tokenize(
   { lease, signal }: FitOptions,
 ): Promise<number[] | undefined> {
   try {
-    const response = await fetch("http://localhost/tokenize", {
+    const { url, init } = engineTarget(lease.address, "/tokenize");
+    const response = await fetch(url, {
+      ...init,
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ content, add_special: withSpecial }),
       signal: AbortSignal.any([signal, AbortSignal.timeout(TOKENIZE_TIMEOUT_MS)]),
-      unix: lease.socket,
       keepalive: false,
     });
     const parsed = v.safeParse(Tokens, await response.json());

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 
-import { splitShellWords } from "../../src/server/shell-words.ts";
+import { splitShellWords } from "../../src/runtime/shell-words.ts";
 
 test.each([
   ["", []],

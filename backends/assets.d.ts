@@ -1,0 +1,9 @@
+/** Files that are embedded into the executable as text. */
+declare module "*.py" {
+  const text: string;
+  export default text;
+}
+declare module "*.txt" {
+  const text: string;
+  export default text;
+}
