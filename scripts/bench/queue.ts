@@ -18,8 +18,11 @@ const HELD = 512;
 const WARM = 64;
 const MEMORY_LIMIT = 40_000_000;
 const WATCHED_MS = 20_000;
-/** One tick: it may fall due for what ran before. Milliseconds. */
-const CPU_LIMIT_MS = 10;
+/**
+ * One tick: it may fall due for what ran before. Beyond what Bun's own server takes for as many connections, which moves
+ * with the machine by a factor of four. Milliseconds.
+ */
+const ADDED_LIMIT_MS = 10;
 const CONTEXT = 512;
 /** What arriving left has been collected (half a minute later at the latest) and given back (once a minute). */
 const SETTLING_MS = 70_000;
@@ -56,11 +59,12 @@ export async function benchQueue(): Promise<BenchResult> {
   await using bare = await bareServer(signal);
   await Bun.sleep(SETTLING_MS);
   const [threads, bareThreads] = [cpuByThread(runner.pid), cpuByThread(bare.pid)];
-  const ticksBefore = cpuTicks(runner.pid);
+  const [ticksBefore, bareTicksBefore] = [cpuTicks(runner.pid), cpuTicks(bare.pid)];
   await Bun.sleep(WATCHED_MS);
   const usedMs = cpuMsSince(threads, runner.pid);
   const bareMs = cpuMsSince(bareThreads, bare.pid);
   const ticks = cpuTicks(runner.pid) - ticksBefore;
+  const bareTicks = cpuTicks(bare.pid) - bareTicksBefore;
   // Only now: to refuse, and to record it, takes time.
   const refused = await send(runner.url, awaited, AbortSignal.timeout(REFUSAL_MS));
   const grown = anonymousBytes(runner.pid) - before;
@@ -68,7 +72,7 @@ export async function benchQueue(): Promise<BenchResult> {
   leave.abort();
   process.kill(engine, "SIGCONT");
   await Promise.all([first, ...held]);
-  return toResult({ grown, usedMs, bareMs, ticks, waiting, refused });
+  return toResult({ grown, usedMs, bareMs, ticks, bareTicks, waiting, refused });
 }
 
 // --- internal ---
@@ -134,12 +138,14 @@ interface Found {
   readonly bareMs: number;
   /** Of all threads, those that ended too. */
   readonly ticks: number;
+  readonly bareTicks: number;
   /** Those held that have no answer in the end. */
   readonly waiting: number;
   readonly refused: Reply | undefined;
 }
 
-function toResult({ grown, usedMs, bareMs, ticks, waiting, refused }: Found): BenchResult {
+function toResult({ grown, usedMs, bareMs, waiting, refused, ...found }: Found): BenchResult {
+  const { ticks, bareTicks } = found;
   return {
     name: "queue",
     title: "Waiting requests",
@@ -153,7 +159,10 @@ function toResult({ grown, usedMs, bareMs, ticks, waiting, refused }: Found): Be
         `processor time of the runner in ${WATCHED_MS / 1000} s`,
         `${usedMs.toFixed(1)} ms (${ticks} ticks)`,
       ],
-      ["that of Bun's HTTP server alone, with as many", `${bareMs.toFixed(1)} ms`],
+      [
+        "that of Bun's HTTP server alone, with as many",
+        `${bareMs.toFixed(1)} ms (${bareTicks} ticks)`,
+      ],
       ["the next request", `${refused?.status}, Retry-After: ${refused?.retryAfter}`],
     ],
     bars: [
@@ -163,8 +172,8 @@ function toResult({ grown, usedMs, bareMs, ticks, waiting, refused }: Found): Be
         isKept: grown <= MEMORY_LIMIT,
       },
       {
-        text: `waiting takes no processor time (at most a tick of ${CPU_LIMIT_MS} ms)`,
-        isKept: usedMs <= CPU_LIMIT_MS && ticks <= 1,
+        text: `waiting takes no processor time beyond that (at most a tick of ${ADDED_LIMIT_MS} ms)`,
+        isKept: usedMs - bareMs <= ADDED_LIMIT_MS && ticks - bareTicks <= 1,
       },
       {
         text: `request ${HELD + 1} gets 429 with Retry-After`,
