@@ -2,7 +2,7 @@
 
     launch.py --socket PATH --ready PATH [--warm-up PATH JSON] [--link NAME PATH] [--grace SECONDS] -- ARGS…
 
-ARGS are for this Python; one that is `{port}` becomes a free port of 127.0.0.1. The socket is there once the engine
+ARGS are for this Python; one that is `{port}` becomes a free port of 127.0.0.1. The socket is made once the engine
 answers 200 on the path of --ready, and, with --warm-up, once it has answered that request: engines say that they are
 well before they have read the model. Ends with the engine, in the same way; with 1 where it never gets ready.
 """

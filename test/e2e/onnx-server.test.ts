@@ -1,6 +1,6 @@
 /** The server of ONNX models by itself, on a socket of its own, with requests that nobody should send. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
 import { createConnection } from "node:net";
 import { join } from "node:path";
@@ -100,9 +100,10 @@ describeIf(PYTHON_PROBLEM === undefined, PYTHON_PROBLEM ?? "")("the server of ON
       directory: own,
       onOutput: (chunk) => Promise.resolve(void output.push(chunk)),
     });
-    await eventually(() => existsSync(socket));
     const send = (path: string, init: RequestInit) =>
       fetch(`http://engine${path}`, { unix: socket, keepalive: false, ...init });
+    // There is a file a moment before anybody listens.
+    await eventually(async () => (await send("/health", {})).ok);
     return {
       process: child,
       home: user,
