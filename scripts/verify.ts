@@ -23,6 +23,9 @@ const TOOLS = [
   { command: "openssl", package: "openssl" },
   { command: "bwrap", package: "bubblewrap" },
   { command: "python3", package: "python3" },
+  { command: "podman", package: "podman" },
+  // Podman's other runtime refuses machines whose control groups are of both versions.
+  { command: "runc", package: "runc" },
   // Some 70 packages, fetched and unpacked in half a minute.
   { command: "chromium", package: "chromium" },
 ];

@@ -114,6 +114,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     description: "Run the runner in the foreground",
     load: () => import("./commands/serve.ts"),
   },
+  rpc: {
+    description: "Lend this machine to llama.cpp on another one",
+    load: () => import("./commands/rpc.ts"),
+  },
   key: {
     description: "Make, list and revoke API keys",
     load: () => import("./commands/key.ts"),

@@ -13,10 +13,18 @@ import { type App, createApp } from "./server/app.ts";
 import { BodyBudget } from "./server/body-budget.ts";
 import type { AppDeps, RunnerControl } from "./server/deps.ts";
 import { drainModel } from "./server/drain-model.ts";
+import type { ImageFiles } from "./server/image-files.ts";
 import type { PullJobs } from "./server/pull-jobs.ts";
 import type { LogSource } from "./server/log-reader.ts";
 import type { ApiKeys } from "./state/api-keys.ts";
 import { withAliases } from "./server/model-aliases.ts";
+import {
+  type ReadOwnModels,
+  toInspected,
+  toListed,
+  toRunnable,
+  withOwnModels,
+} from "./server/own-models.ts";
 import { rememberResolved } from "./server/resolved-models.ts";
 import { type ModelRoutesDeps, modelRoutes } from "./server/routes/models.ts";
 import { registryRoutes } from "./server/routes/registries.ts";
@@ -46,6 +54,8 @@ export interface Composition {
   /** Where the runner's stderr goes; undefined for one at a terminal. */
   readonly logFile?: string;
   readonly watching?: Watching;
+  /** The runner's. */
+  readonly imageFiles?: ImageFiles;
   /** Made here unless given. */
   readonly keys?: ApiKeys;
   /** Others than this machine's users reach the port. */
@@ -62,8 +72,10 @@ export function composeApp(composition: Composition): App {
   const planning = once(() => composition.planning ?? planLocally(composition, resolve));
   const keys = once(() => composition.keys ?? openLocalKeys(paths));
   const requestLog = once(() => composition.watching?.requests ?? openLocalRequestLog(paths));
+  const models = describeModels(store, config);
   const modelWork: ModelRoutesDeps = {
     store,
+    inspect: models.inspect,
     distribution,
     remotes: (overrides) => distribution.remotes(overrides),
     ...(pulls === undefined ? {} : { pulls }),
@@ -89,19 +101,16 @@ export function composeApp(composition: Composition): App {
       runtime: supervisor,
       sandbox: composition.nameSandbox ?? (() => nameSandbox(config)),
       cores: countCores,
-      estimateSource: async (name, { trusted, signal }) => {
-        const { estimateSource } = await import("./models/estimate-source.ts");
-        const remotes = await distribution.remotes();
-        return estimateSource(name, { store, remotes, paths: trusted ? "allow" : files, signal });
-      },
+      estimateSource: estimateWith({ store, distribution, files }),
     }),
     requestLog,
     ...(composition.state === undefined ? {} : { responses: openResponses(composition.state) }),
     bodies: new BodyBudget({ maxBodyBytes: config.maxBodyBytes.value }),
+    ...(composition.imageFiles === undefined ? {} : { imageFiles: composition.imageFiles }),
     logs: readLogs(composition),
     ...(composition.watching === undefined ? {} : watchedBy(composition.watching)),
-    listModels: () => listModels(store),
-    inspectModel: withAliases(config.aliases.value, (name) => inspectModel(store, name)),
+    listModels: models.list,
+    inspectModel: withAliases(config.aliases.value, models.inspect),
     version: VERSION,
     allowedOrigins: config.origins.value,
     keys,
@@ -123,15 +132,18 @@ export function createResolve({
   readonly store: Store;
   readonly paths: Paths;
   readonly files: readonly string[];
-  readonly config: Pick<Config, "aliases">;
+  readonly config: Pick<Config, "aliases" | "engines" | "nimPrefixes">;
 }): AppDeps["resolve"] {
-  return rememberResolved(
-    withAliases(config.aliases.value, async (name, { trusted }) => {
-      const { resolveRunnable } = await import("./models/runnable.ts");
-      return resolveRunnable(store, name, { paths: trusted ? "allow" : files });
-    }),
-    join(paths.models, "index.json"),
+  const inStore: AppDeps["resolve"] = async (name, { trusted }) => {
+    const { resolveRunnable } = await import("./models/runnable.ts");
+    const imagePrefixes = config.nimPrefixes.value;
+    return resolveRunnable(store, name, { paths: trusted ? "allow" : files, imagePrefixes });
+  };
+  const empty = join(paths.cache, "no-files");
+  const all = withOwnModels(ownModelsOf(config), inStore, (model, name) =>
+    toRunnable(model, name, empty),
   );
+  return rememberResolved(withAliases(config.aliases.value, all), join(paths.models, "index.json"));
 }
 
 export async function createInstaller({
@@ -151,7 +163,8 @@ export async function createInstaller({
     backends: composeBackends(config.engines.value),
     pinnedVersions: readPinnedVersions(config.engines.value, builtIn),
     machine: { platform: process.platform, arch: process.arch },
-    env: process.env,
+    // What the file says of it counts as if the variable said it.
+    env: { ...process.env, TUG_CONTAINER_ENGINE: config.containerEngine.value },
     offline: config.offline.value,
     remotes: () =>
       new ModelDistribution({ config, paths, store: Store.open(paths.models) }).remotes({
@@ -162,6 +175,40 @@ export async function createInstaller({
 }
 
 // --- internal ---
+
+/** Those of the store, and those that engines of the user's own bring. */
+function describeModels(store: Store, config: Pick<Config, "engines">) {
+  const own = ownModelsOf(config);
+  return {
+    list: async () => [...(await listModels(store)), ...(await own()).map(toListed)],
+    inspect: withOwnModels(own, (name: string) => inspectModel(store, name), toInspected),
+  };
+}
+
+function estimateWith({
+  store,
+  distribution,
+  files,
+}: {
+  readonly store: Store;
+  readonly distribution: ModelDistribution;
+  readonly files: readonly string[];
+}): NonNullable<Parameters<typeof settingsRoutes>[0]["estimateSource"]> {
+  return async (name, { trusted, signal }) => {
+    const { estimateSource } = await import("./models/estimate-source.ts");
+    const remotes = await distribution.remotes();
+    return estimateSource(name, { store, remotes, paths: trusted ? "allow" : files, signal });
+  };
+}
+
+/** Read when a name is asked for that the store does not have, or all are listed. */
+function ownModelsOf({ engines }: Pick<Config, "engines">): ReadOwnModels {
+  return once(async () => {
+    if (Object.keys(engines.value).length === 0) return [];
+    const { readOwnModels } = await import("./runtime/custom-models.ts");
+    return readOwnModels(engines.value);
+  });
+}
 
 /** @throws usage (`[engines]` of config.toml cannot be understood) */
 async function nameEngines({ engines }: Config): Promise<readonly string[]> {

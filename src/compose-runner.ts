@@ -1,4 +1,5 @@
 /** Composition of the runner: everything that exists once in its process. Loaded by whoever becomes the runner. */
+import { join } from "node:path";
 import { composeApp, createInstaller, createResolve } from "./compose-app.ts";
 import { asTrusted, type LocalOptions, type Runner, type RunnerOptions } from "./daemon.ts";
 import type { Config } from "./config.ts";
@@ -14,6 +15,7 @@ import { createSleepDetector } from "./runtime/resume.ts";
 import { rememberSandbox } from "./runtime/sandbox/index.ts";
 import { Supervisor } from "./runtime/supervisor.ts";
 import { isLoopback, missingKey } from "./server/access/binding.ts";
+import { ImageFiles } from "./server/image-files.ts";
 import { listen } from "./server/listen.ts";
 import { startPreload } from "./server/preload.ts";
 import { PullJobs } from "./server/pull-jobs.ts";
@@ -62,18 +64,18 @@ export async function composeRunner(options: RunnerOptions, lock: Disposable): P
     idleExitMs: options.idleExitMs,
     sandbox: () => sandbox.describe(),
   });
-  const logs = logFile === undefined ? {} : { logFile };
-  const nameSandbox = async (): Promise<string> => (await sandbox.describe()).name;
+  const imageFiles = new ImageFiles({ directory: join(paths.run, "images") });
   const parts = {
     ...base,
-    ...logs,
+    ...(logFile === undefined ? {} : { logFile }),
     files,
     supervisor,
     runner,
     pulls,
     planning,
     watching,
-    nameSandbox,
+    nameSandbox: async () => (await sandbox.describe()).name,
+    imageFiles,
   };
   const app = composeApp(parts);
   runner.begin(await listen({ app, hostname, port, socket, tls }));
@@ -85,7 +87,7 @@ export async function composeRunner(options: RunnerOptions, lock: Disposable): P
     info: () => runner.info(),
     allowFile: (path) => void files.push(path),
     app: asTrusted(app),
-    closed: closing(runner, { watching, state, lock }),
+    closed: closing(runner, { watching, imageFiles, state, lock }),
   };
 }
 
@@ -116,11 +118,17 @@ function stopOn(signal: AbortSignal, runner: RunningRunner): void {
 /** Who writes down what happened goes before the database, and the lock goes last. */
 async function closing(
   runner: RunningRunner,
-  held: { readonly watching: Watching; readonly state: Disposable; readonly lock: Disposable },
+  held: {
+    readonly watching: Watching;
+    readonly imageFiles: ImageFiles;
+    readonly state: Disposable;
+    readonly lock: Disposable;
+  },
 ): Promise<void> {
   try {
     await runner.closed;
     await held.watching.close();
+    await held.imageFiles.close();
   } finally {
     held.state[Symbol.dispose]();
     held.lock[Symbol.dispose]();

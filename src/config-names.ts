@@ -1,4 +1,5 @@
 /** How lists of browser origins and of host names are read from settings. Pure. @throws usage, each of them */
+import { isIPv4 } from "node:net";
 import { AppError } from "./errors.ts";
 
 const ORIGIN_HINT =
@@ -34,7 +35,49 @@ export function parseHosts(text: string): readonly string[] {
   });
 }
 
+/**
+ * Separated by commas or spaces.
+ *
+ * @returns `host:port`, each once. The protocol behind them knows IPv4 only
+ */
+export function parseRpcServers(text: string): readonly string[] {
+  const servers = [...new Set(words(text).map(toRpcServer))];
+  if (servers.length <= MAX_RPC_SERVERS) return servers;
+  throw new AppError("usage", `there are more than ${MAX_RPC_SERVERS} servers`, { hint: RPC_HINT });
+}
+
+/** Separated by commas or spaces. @returns lower case: `registry/path/`, each with its slash at the end */
+export function parseImagePrefixes(text: string): readonly string[] {
+  return words(text).map((word) => {
+    const [registry = "", ...path] = word.toLowerCase().replace(/\/+$/, "").split("/");
+    // What is no registry's name would be taken for one on Docker Hub, which has everybody's images.
+    const isRegistry = registry === "localhost" || /[.:]/.test(registry);
+    const isWhole = path.every((part) => /^[a-z0-9]+(?:[._-]+[a-z0-9]+)*$/.test(part));
+    if (isRegistry && isWhole && path.length > 0 && URL.canParse(`http://${registry}`)) {
+      return `${[registry, ...path].join("/")}/`;
+    }
+    throw new AppError("usage", `\`${word.slice(0, 200)}\` is not the beginning of images' names`, {
+      hint: "Write a registry and what follows it, such as `registry.example.com/nim/`.",
+    });
+  });
+}
+
 // --- internal ---
+
+/** @see llama.cpp ggml/include/ggml-rpc.h: GGML_RPC_MAX_SERVERS */
+const MAX_RPC_SERVERS = 16;
+const RPC_HINT = "Write servers as `192.0.2.7:50052`, an IPv4 address or a name, and a port.";
+
+function toRpcServer(word: string): string {
+  const [, host = "", port] = /^([a-z0-9][a-z0-9._-]{0,252}):(\d{1,5})$/i.exec(word) ?? [];
+  // What is made of numbers alone must be an address: `1.2.3` would be one to some, a name to others.
+  const isHost = !/^[\d.]+$/.test(host) || isIPv4(host);
+  const number = Number(port);
+  if (isHost && number >= 1 && number <= 65_535) return `${host.toLowerCase()}:${number}`;
+  throw new AppError("usage", `\`${word.slice(0, 200)}\` is not the address of an RPC server`, {
+    hint: RPC_HINT,
+  });
+}
 
 function words(text: string): string[] {
   return text.split(/[\s,]+/).filter((word) => word !== "");

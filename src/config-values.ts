@@ -5,6 +5,9 @@ import { LOG_LEVELS, type LogLevel } from "./log.ts";
 /** What of a wrong name is shown. Characters. */
 const MAX_SHOWN = 80;
 
+/** Registries refuse clients with many more. */
+const MAX_CONNECTIONS = 64;
+
 /** Settings and long conversations fit. */
 const MIN_BODY_BYTES = 1024 * 1024;
 /** A body is held in memory several times over while it is read, and as one string, which cannot be longer. */
@@ -111,6 +114,28 @@ export function parseList(text: string): readonly string[] {
     .split(",")
     .map((item) => item.trim())
     .filter((item) => item !== "");
+}
+
+/** `10M`, `1.5MiB`, `800KB` or a number of bytes, a second; 0 is no limit. @throws usage */
+export function parseRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(?:([KMG])(i?)B?|B)?(?:\/s)?$/i.exec(text.trim());
+  if (match === null) {
+    throw new AppError("usage", `\`${text}\` is not a rate`, {
+      hint: "Write bytes a second as `10MB`, `512KiB` or `0` for no limit.",
+    });
+  }
+  const [, number, unit, binary] = match;
+  const exponent = unit === undefined ? 0 : "KMG".indexOf(unit.toUpperCase()) + 1;
+  return Math.round(Number(number) * (binary ? 1024 : 1000) ** exponent);
+}
+
+/** @throws usage */
+export function parseConnections(text: string): number {
+  const number = /^\d{1,3}$/.test(text.trim()) ? Number(text) : 0;
+  if (number >= 1 && number <= MAX_CONNECTIONS) return number;
+  throw new AppError("usage", `\`${text}\` is not a number of connections`, {
+    hint: `Give a whole number from 1 to ${MAX_CONNECTIONS}.`,
+  });
 }
 
 // --- internal ---

@@ -7,20 +7,24 @@ import {
   parseApiKey,
   parseBodySize,
   parseBoolean,
+  parseConnections,
   parseCount,
   parseInsecure,
   parseList,
   parseLogLevel,
   parseNoText,
   parsePositive,
+  parseRate,
   toAliases,
   toEngineTables,
   toTables,
 } from "./config-values.ts";
 import { readConfigFile } from "./config-file.ts";
-import { parseHosts, parseOrigins } from "./config-names.ts";
+import { parseHosts, parseImagePrefixes, parseOrigins, parseRpcServers } from "./config-names.ts";
 import { AppError } from "./errors.ts";
 import type { LogLevel } from "./log.ts";
+
+export { parseConnections, parseRate };
 
 export interface Setting<T> {
   readonly value: T;
@@ -44,6 +48,8 @@ export interface Config {
    * `runtime/budget.ts` reads it.
    */
   readonly memoryBudget: Setting<string>;
+  /** `host:port` of llama.cpp's servers on other machines, which models are shared out to. */
+  readonly rpcServers: Setting<readonly string[]>;
   /** How engines are confined. */
   readonly sandbox: Setting<"auto" | "off" | "require">;
   /** Models loaded when the runner starts. */
@@ -94,6 +100,10 @@ export interface Config {
   readonly connections: Setting<number>;
   /** Bytes a second that pulls may take; 0: no limit. */
   readonly limitRate: Setting<number>;
+  /** Beginnings of names, such as `registry.example/nim/`, that are container images like those of `nvcr.io/nim/`. */
+  readonly nimPrefixes: Setting<readonly string[]>;
+  /** What runs them. */
+  readonly containerEngine: Setting<"auto" | "docker" | "podman">;
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -109,7 +119,6 @@ const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
 
 /** Enough to fill a line on which each connection is throttled; registries refuse clients with many more. */
 const DEFAULT_CONNECTIONS = 8;
-const MAX_CONNECTIONS = 64;
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
@@ -143,6 +152,12 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
   },
   contextSize: { env: ["TUG_CONTEXT_SIZE"], key: "context_size", fallback: 0, parse: parseCount },
   memoryBudget: { env: ["TUG_MEMORY_BUDGET"], key: "memory_budget", fallback: "", parse: String },
+  rpcServers: {
+    env: ["TUG_RPC_SERVERS"],
+    key: "rpc_servers",
+    fallback: [],
+    parse: parseRpcServers,
+  },
   sandbox: {
     env: ["TUG_SANDBOX"],
     key: "sandbox",
@@ -255,6 +270,18 @@ const DEFINITIONS: { readonly [K in keyof Config]: Definition<Config[K]["value"]
     parse: parseConnections,
   },
   limitRate: { env: ["TUG_LIMIT_RATE"], key: "limit_rate", fallback: 0, parse: parseRate },
+  nimPrefixes: {
+    env: ["TUG_NIM_PREFIXES"],
+    key: "nim_prefixes",
+    fallback: [],
+    parse: parseImagePrefixes,
+  },
+  containerEngine: {
+    env: ["TUG_CONTAINER_ENGINE"],
+    key: "container_engine",
+    fallback: "auto",
+    parse: oneOf(["auto", "docker", "podman"]),
+  },
 };
 
 /**
@@ -331,28 +358,6 @@ export function parsePort(text: string): number {
       hint: "Give a number from 0 to 65535.",
     });
   return port;
-}
-
-/** `10M`, `1.5MiB`, `800KB` or a number of bytes, a second; 0 is no limit. @throws usage */
-export function parseRate(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*(?:([KMG])(i?)B?|B)?(?:\/s)?$/i.exec(text.trim());
-  if (match === null) {
-    throw new AppError("usage", `\`${text}\` is not a rate`, {
-      hint: "Write bytes a second as `10MB`, `512KiB` or `0` for no limit.",
-    });
-  }
-  const [, number, unit, binary] = match;
-  const exponent = unit === undefined ? 0 : "KMG".indexOf(unit.toUpperCase()) + 1;
-  return Math.round(Number(number) * (binary ? 1024 : 1000) ** exponent);
-}
-
-/** @throws usage */
-export function parseConnections(text: string): number {
-  const number = /^\d{1,3}$/.test(text.trim()) ? Number(text) : 0;
-  if (number >= 1 && number <= MAX_CONNECTIONS) return number;
-  throw new AppError("usage", `\`${text}\` is not a number of connections`, {
-    hint: `Give a whole number from 1 to ${MAX_CONNECTIONS}.`,
-  });
 }
 
 // --- internal ---

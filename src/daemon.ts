@@ -10,6 +10,7 @@ import type { Config } from "./config.ts";
 import { AppError } from "./errors.ts";
 import { acquireLock } from "./lock.ts";
 import type { Paths } from "./paths.ts";
+import type { InstallProgress } from "./runtime/installer/source.ts";
 import type { App } from "./server/app.ts";
 
 export interface LocalOptions {
@@ -31,6 +32,27 @@ export interface RunnerOptions extends LocalOptions {
   readonly idleExitMs: number | null;
   /** Aborting it stops the runner gracefully. */
   readonly signal: AbortSignal;
+}
+
+/** `tug rpc serve`. */
+export interface RpcServerOptions extends LocalOptions {
+  /** IPv4 address. */
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  /** By llama.cpp's names; empty: all GPUs. */
+  readonly devices: readonly string[];
+  /** Large tensors are kept on disk. */
+  readonly keepsTensors: boolean;
+  /** Aborting it ends the server. */
+  readonly signal: AbortSignal;
+  /** Of an installation. */
+  readonly onProgress: (event: InstallProgress) => void;
+  readonly onWarning: (message: string) => void;
+  /** A line that the server said. */
+  readonly onLine: (line: string) => void;
+  /** It answers, for the first time. */
+  readonly onReady: (port: number) => void;
 }
 
 export interface Runner {
@@ -74,6 +96,17 @@ export async function startRunner(options: RunnerOptions): Promise<Runner | unde
     lock[Symbol.dispose]();
     throw error;
   }
+}
+
+/**
+ * Lends this machine to llama.cpp on others until the signal aborts. No runner takes part.
+ *
+ * @throws not_supported (the engine came without a server), conflict (the port is taken), usage, install_failed,
+ *   sandbox_unavailable, worker_failed
+ */
+export async function startRpcServer(options: RpcServerOptions): Promise<void> {
+  const { composeRpcServer } = await import("./compose-rpc.ts");
+  await composeRpcServer(options);
 }
 
 /** What it is asked comes from the user's own command. */

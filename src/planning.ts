@@ -6,8 +6,10 @@ import type { Installer } from "./runtime/installer/installer.ts";
 import { Machine } from "./runtime/machine.ts";
 import { type Examiner, createPlanner } from "./runtime/planner.ts";
 import { BACKENDS, composeBackends } from "./runtime/backends.ts";
+import { readClusters } from "./runtime/engine-settings.ts";
 import { engineStamp } from "./runtime/engine-stamp.ts";
 import { describeSmaller } from "./runtime/smaller-model.ts";
+import { RemoteDevices } from "./runtime/remote-devices.ts";
 import type { Supervisor } from "./runtime/supervisor.ts";
 import { readWeightLoading } from "./runtime/weight-loading.ts";
 import type { AppDeps } from "./server/deps.ts";
@@ -44,8 +46,9 @@ export function createPlanning(options: PlanningOptions): Planning {
   const machine = new Machine({
     budget: config.memoryBudget.value,
     env: process.env,
-    variant: async () => (await installer.active(main?.name ?? ""))?.variant ?? "cpu",
+    variants: () => installedVariants(backends, installer),
     workers: () => supervisor()?.list() ?? [],
+    remotes: main && createRemotes(options, main),
   });
   const stored = new StoredSettings(state);
   const ledger = new Ledger(state);
@@ -63,7 +66,38 @@ export function createPlanning(options: PlanningOptions): Planning {
     readBudget: () => machine.readBudget(),
     loading: () => loading,
     findSmaller: async (model, budget) => describeSmaller(await listModels(), model.id, budget),
+    clusters: readClusters(config.engines.value, backends, process.env),
     engineStamp: () => engineStamp(paths.backends, names),
   });
   return { machine, backends, examiner, stored, ledger };
+}
+
+// --- internal ---
+
+/** Of all engines that are installed: each may use devices that the others do not. */
+async function installedVariants(
+  backends: readonly Backend[],
+  installer: Installer,
+): Promise<readonly string[]> {
+  const found = await Promise.all(
+    backends.map(async ({ name, recipe, reservesGpus }) => {
+      // Asked for each load, whatever is loaded: no program may run for it.
+      const configured = await recipe.configVariant?.(process.env);
+      if (configured !== undefined) return [configured];
+      const engine = await installer.active(name).catch(() => undefined);
+      // Of an environment of the user's own nobody knows which GPUs it is built for.
+      const isAny = engine?.variant === "host" && reservesGpus !== undefined;
+      return isAny ? ["cuda", "rocm"] : [engine?.variant ?? "cpu"];
+    }),
+  );
+  return [...new Set(found.flat())];
+}
+
+function createRemotes({ config, installer }: PlanningOptions, backend: Backend): RemoteDevices {
+  return new RemoteDevices({
+    servers: config.rpcServers.value,
+    backend,
+    activeEngine: () => installer.active(backend.name),
+    env: process.env,
+  });
 }

@@ -1,16 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import {
-  loadConfig,
-  parseBaseUrl,
-  parseConnections,
-  parseDuration,
-  parsePort,
-  parseRate,
-  withFlag,
-} from "../src/config.ts";
-import { parseBodySize } from "../src/config-values.ts";
+import { loadConfig, parseBaseUrl, parseDuration, parsePort, withFlag } from "../src/config.ts";
+import { parseBodySize, parseConnections, parseRate } from "../src/config-values.ts";
 import { tempDir } from "./helpers/temp-dir.ts";
 
 describe("loadConfig", () => {

@@ -9,6 +9,7 @@ import {
 } from "../../src/runtime/backend.ts";
 import { CACHE_TYPES } from "./flag-table.ts";
 import { checkFlags } from "./flags.ts";
+import { NO_BACKTRACE, rpcArgs } from "./rpc.ts";
 
 /**
  * Tokens per physical batch in the modes that need a whole input in one batch: llama-server refuses a longer input
@@ -40,13 +41,13 @@ export function llamacppArgs(input: ArgsInput): EngineCommand {
   }
   args.push(...contextArgs(settings.contextTokens ?? bundle.contextTokens));
   args.push(...memoryArgs(settings));
-  args.push(...flags);
+  args.push(...rpcArgs(settings.remotes), ...flags);
   if (bundle.mmproj !== undefined && input.mode === "completion" && !names(flags, "--mmproj -mm")) {
     args.push("--mmproj", bundle.mmproj);
   }
   args.push(...adapterArgs([...(bundle.adapters ?? []), ...(settings.adapters ?? [])]));
   args.push(...draftArgs(settings));
-  return { args, env: environment(input.platform) };
+  return { args, env: environment(input) };
 }
 
 // --- internal ---
@@ -164,8 +165,9 @@ function adapterArgs(adapters: readonly string[]): readonly string[] {
 }
 
 /** Variables rather than flags: a build that does not know a variable ignores it, but it refuses an unknown flag. */
-function environment(platform: NodeJS.Platform): Readonly<Record<string, string>> {
-  const env = { LLAMA_ARG_OFFLINE: "1" };
+function environment({ platform, settings }: ArgsInput): Readonly<Record<string, string>> {
+  const quiet = settings.remotes === undefined ? {} : NO_BACKTRACE;
+  const env = { LLAMA_ARG_OFFLINE: "1", ...quiet };
   if (platform !== "darwin") return env;
   // With Metal a mapped file is resident twice, once as file cache and once as device buffer.
   return { ...env, LLAMA_ARG_LOAD_MODE: "none", LLAMA_ARG_MMAP: "0" };

@@ -8,6 +8,8 @@ const MIB = 1024 * 1024;
 
 const MEMORY_HINT =
   "Give it a smaller context (`--ctx-size`), a smaller quantization, or unload other models with `tug unload --all`.";
+const REMOTE_HINT =
+  "See whether `tug rpc serve` runs there, with the same version of llama.cpp, or take it out of `rpc_servers`.";
 const REPACKAGE_HINT = "Get the model file again and package it with `tug package`.";
 
 interface Pattern {
@@ -158,6 +160,8 @@ const PATTERNS: readonly Pattern[] = [
 ];
 
 export function explainExit(facts: ExitFacts): ExitReason {
+  const remote = explainRemote(facts);
+  if (remote !== undefined) return remote;
   for (const { match, reason, hint, isOutOfMemory } of PATTERNS) {
     const found = match.exec(facts.stderrTail);
     if (found !== null) return { reason: reason(found), hint, isOutOfMemory };
@@ -181,6 +185,27 @@ export function explainExit(facts: ExitFacts): ExitReason {
 }
 
 // --- internal ---
+
+/** The engine says which server it cannot reach, but not which one went away. */
+function explainRemote({ stderrTail, remotes = [] }: ExitFacts): ExitReason | undefined {
+  const unreached = /Failed to connect to (\S+)/.exec(stderrTail)?.[1];
+  if (unreached !== undefined) {
+    return { reason: `the RPC server ${quote(unreached)} does not answer`, hint: REMOTE_HINT };
+  }
+  if (/RPC not supported in this build/.test(stderrTail)) {
+    return {
+      reason: "this build of llama.cpp cannot compute on other machines",
+      hint: "Install another with `tug install-runner`, or name no `rpc_servers`.",
+    };
+  }
+  if (!/Remote RPC server crashed/.test(stderrTail)) return undefined;
+  const [first = "that computed for it", ...others] = remotes;
+  const which =
+    others.length === 0
+      ? `its RPC server ${first}`
+      : `one of its RPC servers (${quote(remotes.join(", "))})`;
+  return { reason: `${which} went away in the middle of its work`, hint: REMOTE_HINT };
+}
 
 function howItEnded({ exitCode, signal }: ExitFacts): string {
   if (signal !== null) return `the engine was ended by ${signal}`;

@@ -146,6 +146,7 @@ export const OWNED: Readonly<Record<string, string>> = {
   "--alias": "Give the model another name with `tug tag`.",
   "-a": "Give the model another name with `tug tag`.",
   "--offline": "Leave it out: an engine never downloads anything.",
+  "--rpc": "Name the servers as `rpc_servers` in config.toml, or in TUG_RPC_SERVERS.",
   "--sleep-idle-seconds": "Use the keep-alive of the model instead.",
   "--no-kv-unified": SHARED_CACHE,
   "-no-kvu": SHARED_CACHE,

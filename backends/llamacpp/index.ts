@@ -6,6 +6,7 @@ import { CACHE_TYPES } from "./flag-table.ts";
 import { readFlags } from "./flags.ts";
 import { recipe } from "./install.ts";
 import { llamacppReport } from "./report.ts";
+import { rpc } from "./rpc.ts";
 
 export const llamacpp: Backend = {
   name: "llama.cpp",
@@ -19,4 +20,5 @@ export const llamacpp: Backend = {
   explainExit,
   report: llamacppReport,
   metricsPath: "/metrics",
+  rpc,
 };

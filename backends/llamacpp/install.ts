@@ -10,6 +10,9 @@ import release from "./release.json" with { type: "json" };
 const ROCM_TARGETS =
   "gfx908 gfx90a gfx942 gfx1030 gfx1100 gfx1101 gfx1102 gfx1150 gfx1151 gfx1200 gfx1201";
 
+/** Of the two that upstream builds the one that older drivers run, too. */
+const WINDOWS_CUDA = "12.4";
+
 /** Where the image has a variant, if not everywhere. Moore Threads' driver is for x86 only. */
 const IMAGE_MACHINES: Readonly<Partial<Record<Gpu, RegExp>>> = {
   metal: /^darwin /,
@@ -30,6 +33,7 @@ export const recipe: InstallRecipe = {
     repository: release.repository,
     version: release.version,
     assets: githubAssets,
+    companions: cudaRuntime,
     executable: "llama-server",
   },
   oci: {
@@ -42,10 +46,13 @@ export const recipe: InstallRecipe = {
   },
   apt: {
     packages: aptPackages,
+    // For `tug rpc`, 0.4 MB.
+    extras: () => ["llama.cpp-tools-extra", "libggml0-backend-rpc"],
     suite: "sid",
     mainPackage: "llama.cpp-tools",
     files: [
       "usr/bin/llama-server",
+      "usr/libexec/*/llama/bin/ggml-rpc-server",
       "usr/lib/*/llama/libllama-server-impl.so",
       "usr/lib/*/ggml/backends*/*.so",
       "usr/lib/*/lib{llama,llama-common,mtmd,ggml,ggml-base}.so.*",
@@ -92,9 +99,16 @@ function linuxBuilds(arch: "x64" | "arm64", gpu: Gpu): readonly string[] {
 function windowsBuilds(arch: "x64" | "arm64", gpu: Gpu): readonly string[] {
   if (gpu === "none") return [`win-cpu-${arch}`];
   if (arch !== "x64") return gpu === "opencl" ? ["win-opencl-adreno-arm64"] : [];
+  if (gpu === "cuda") return [`win-cuda-${WINDOWS_CUDA}-x64`];
   if (gpu === "vulkan") return ["win-vulkan-x64"];
   if (gpu === "rocm") return ["win-hip-radeon-x64"];
   return gpu === "sycl" ? ["win-sycl-x64"] : [];
+}
+
+/** Windows' CUDA builds come without NVIDIA's libraries, which are in an archive of their own. */
+function cudaRuntime(asset: string): readonly string[] {
+  const build = /-bin-(win-cuda-.*)$/.exec(asset)?.[1];
+  return build === undefined ? [] : [`cudart-llama-bin-${build}`];
 }
 
 /**

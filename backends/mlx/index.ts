@@ -1,15 +1,39 @@
 /** MLX, through mlx_lm's server: safetensors on Apple silicon, and on Linux. One process serves one model. */
 import type { Backend } from "../../src/runtime/backend.ts";
 import { explainPythonExit } from "../python/explain.ts";
+import { machineProblem } from "../python/machine.ts";
 import { tinySafetensors } from "../python/tiny-model.ts";
+import { unreadableWeights } from "../python/traits.ts";
+import { unreadableCode } from "./architectures.ts";
 import { mlxArgs, SERVED_MODEL } from "./args.ts";
-import { machineProblem, recipe } from "./install.ts";
+import { recipe } from "./install.ts";
+
+/**
+ * Weights that it takes as they are, or packs anew when it reads them.
+ *
+ * @see https://github.com/ml-explore/mlx-lm/blob/main/mlx_lm/utils.py (load_model)
+ */
+const QUANTIZATIONS: ReadonlySet<string> = new Set(
+  "mlx awq gptq bitnet fp8 mxfp4 mxfp8 compressed-tensors modelopt".split(" "),
+);
+
+function isReadable(quantization: string): boolean {
+  return QUANTIZATIONS.has(quantization);
+}
 
 export const mlx: Backend = {
   name: "mlx",
   formats: ["safetensors"],
   modes: ["completion"],
   problem: machineProblem,
+  unreadable: (traits) => unreadableCode(traits) ?? unreadableWeights(traits, isReadable),
+  needsCode: ({ hasModelFile }) => hasModelFile,
+  ignores: {
+    context_size: "its server reads prompts of any length; answers end there",
+    gpu_layers: "all layers are where it computes",
+    reasoning_budget: "its server has no limit for thoughts",
+    draft_min_probability: "it drafts whatever is likeliest",
+  },
   recipe,
   smokeFiles: tinySafetensors,
   readinessPath: "/health",

@@ -1,8 +1,9 @@
 /** ONNX, through onnxruntime: exports of language models and of embeddings. One process serves one model. */
 import type { Backend } from "../../src/runtime/backend.ts";
 import { explainPythonExit } from "../python/explain.ts";
+import { machineProblem } from "../python/machine.ts";
 import { onnxArgs } from "./args.ts";
-import { machineProblem, recipe } from "./install.ts";
+import { recipe } from "./install.ts";
 import { onnxReport } from "./report.ts";
 import { tinyDecoder } from "./tiny-model.ts";
 
@@ -11,6 +12,10 @@ export const onnx: Backend = {
   formats: ["onnx"],
   modes: ["completion", "embedding"],
   problem: machineProblem,
+  ignores: {
+    gpu_layers: "it computes on the processor",
+    reasoning_budget: "its server has no limit for thoughts",
+  },
   recipe,
   smokeFiles: tinyDecoder,
   readinessPath: "/health",

@@ -1,4 +1,4 @@
-"""Models of texts: what all have in common, and embeddings. The first part of the server; see serve.py."""
+"""Models of texts: what all have in common, and embeddings. It follows http.py in one file; see serve.py."""
 
 import asyncio
 import base64
@@ -20,17 +20,10 @@ DEFAULT_CONTEXT = 2048
 # Texts that are embedded at once, and those of a request (OpenAI's own limit).
 BATCH = 16
 MAX_INPUTS = 2048
+# Of all texts that are embedded at once, each as long as the longest: what attention takes grows with each one's square.
+BATCH_TOKENS = 4096
 # Order of preference, in the model's directory and in its `onnx`.
 GRAPHS = ["model.onnx", "decoder_model_merged.onnx", "model_quantized.onnx", "model_int8.onnx", "model_q4.onnx"]
-
-
-class Refused(Exception):
-    """What the client is told, in OpenAI's shape."""
-
-    def __init__(self, status, message, **members):
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None, **members}}
 
 
 def too_long(count, limit):
@@ -40,17 +33,15 @@ def too_long(count, limit):
 
 
 def read_json(path):
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
-
-
-def field(body, name, kinds, default=None, low=None, high=None):
-    """A member of a request; null is none. A truth value is no number."""
-    value = body.get(name)
-    if value is None:
-        return default
-    fits = isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool))
-    if not fits or (low is not None and not low <= value) or (high is not None and not value <= high):
-        raise Refused(400, f"`{name}` has a value that it cannot have", param=name)
+    """An object; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        sys.exit(f"its `{path.name}` is no JSON object")
     return value
 
 
@@ -100,6 +91,19 @@ class Model:
         if isinstance(value, list) and value and all(type(it) is int and 0 <= it < self.vocabulary for it in value):
             return value
         raise Refused(400, f"`{name}` must be text, or tokens of this model", param=name)
+
+
+def in_batches(texts):
+    """In their order. A text that is too long for a batch is one."""
+    batch, width = [], 0
+    for ids in texts:
+        width = max(width, len(ids))
+        if batch and (len(batch) == BATCH or width * (len(batch) + 1) > BATCH_TOKENS):
+            yield batch
+            batch, width = [], len(ids)
+        batch.append(ids)
+    if batch:
+        yield batch
 
 
 class Embedder(Model):
@@ -160,21 +164,24 @@ class Embedder(Model):
         form = field(body, "encoding_format", str, "float")
         if form not in ("float", "base64"):
             raise Refused(400, "`encoding_format` is `float` or `base64`", param="encoding_format")
-        batches, count = [], 0
+        all_ids, count = [], 0
         for text in texts:
             ids = await self.turn(self.to_ids, text, "input", True)
             if len(ids) > self.limit:
                 raise too_long(len(ids), self.limit)
             count += len(ids)
             # A text may have no tokens.
-            batches.append(ids or [0])
+            all_ids.append(ids or [0])
         vectors = []
-        for start in range(0, len(batches), BATCH):
-            vectors.extend(await self.turn(self.embed, batches[start : start + BATCH]))
+        for batch in in_batches(all_ids):
+            vectors.extend(await self.turn(self.embed, batch))
         if size is not None and size > len(vectors[0]):
             raise Refused(400, f"`dimensions` is at most {len(vectors[0])}", param="dimensions")
         data = []
         for index, vector in enumerate(vectors):
+            # JSON has no such numbers; half precision overflows to them.
+            if not np.isfinite(vector).all():
+                raise Refused(500, "the model made a vector that is no number", type="server_error")
             vector = vector[:size] / max(float(np.linalg.norm(vector[:size])), 1e-12)
             told = vector.tolist() if form == "float" else base64.b64encode(vector.astype("<f4").tobytes()).decode()
             data.append({"object": "embedding", "index": index, "embedding": told})

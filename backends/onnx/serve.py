@@ -1,4 +1,4 @@
-"""Serves an ONNX model on a unix socket, as OpenAI's API has it. It follows models.py and writer.py in one file.
+"""Serves an ONNX model on a unix socket, as OpenAI's API has it. It follows http.py, models.py and writer.py in one file.
 
     launch.py --socket PATH --model DIR --mode completion|embedding --name NAME
               [--context TOKENS] [--parallel COUNT] [--threads COUNT] [--chat-template FILE]
@@ -11,23 +11,14 @@ genai's model builder (`genai_config.json`), or as exports to Hugging Face are (
 import argparse
 import asyncio
 import contextlib
-import json
-import re
 import sys
 import time
 import uuid
 
-HEAD_BYTES = 64 * 1024
-# A prompt of a million tokens, with room; whoever asks has limits of their own.
-BODY_BYTES = 64 * 1024 * 1024
-# For a request to arrive: it comes from the same machine.
-ARRIVAL_S = 60
-# Connections that are not accepted yet: as many as a burst of clients may open.
-BACKLOG = 1024
 DEFAULT_PARALLEL = 4
 
 
-class Server:
+class Server(Http):
     def __init__(self, options, model):
         self.options, self.model = options, model
         writes = isinstance(model, Writer)
@@ -38,7 +29,8 @@ class Server:
             self.routes |= {("POST", "/v1/embeddings"): self.embeddings}
 
     async def health(self, _body, _send):
-        return {"status": "ok", "parallel": self.options.parallel}
+        told = {"parallel": self.options.parallel, "context": self.model.limit}
+        return {"status": "ok", **told, "asked_context": self.options.context}
 
     async def models(self, _body, _send):
         return {"object": "list", "data": [{"id": self.options.name, "object": "model", "owned_by": "onnx"}]}
@@ -86,90 +78,6 @@ class Server:
         await send("[DONE]")
         return None
 
-    async def accept(self, reader, writer):
-        """One request a connection: its end is how a client says that it wants nothing any more."""
-        try:
-            method, path, body = await asyncio.wait_for(receive(reader), ARRIVAL_S)
-            work = asyncio.ensure_future(self.reply(method, path, body, writer))
-            gone = asyncio.ensure_future(leaving(reader))
-            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
-        except Refused as refused:
-            await give(writer, refused.status, refused.body)
-        except (OSError, EOFError, asyncio.TimeoutError):
-            pass
-        finally:
-            writer.close()
-
-    async def reply(self, method, path, body, writer):
-        begun = False
-
-        async def send(event):
-            nonlocal begun
-            if not begun:
-                begun = True
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-            writer.write(b"data: " + (event if isinstance(event, str) else json.dumps(event)).encode() + b"\n\n")
-            await writer.drain()
-
-        try:
-            act = self.routes.get((method, path))
-            if act is None:
-                known = any(path == it for _, it in self.routes)
-                raise Refused(405 if known else 404, "there is nothing at this path" if not known else "not in this way")
-            answer = await act(parse(body) if method == "POST" else {}, send)
-            if answer is not None:
-                await give(writer, 200, answer)
-        except OSError:
-            pass
-        except Exception as problem:
-            if not isinstance(problem, Refused):
-                print(f"serve: {type(problem).__name__}: {str(problem)[:SHOWN]}", file=sys.stderr, flush=True)
-                problem = Refused(500, f"the engine failed: {str(problem)[:SHOWN]}", type="server_error")
-            with contextlib.suppress(OSError):
-                await (send(problem.body) if begun else give(writer, problem.status, problem.body))
-
-
-def parse(data):
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        raise Refused(400, "the body is no JSON") from None
-    if not isinstance(body, dict):
-        raise Refused(400, "the body is no JSON object")
-    return body
-
-
-async def leaving(reader):
-    while await reader.read(HEAD_BYTES):
-        pass
-
-
-async def receive(reader):
-    try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        method, target, _ = head.split("\r\n", 1)[0].split(" ", 2)
-    except asyncio.LimitOverrunError:
-        raise Refused(431, f"the head has more than {HEAD_BYTES} bytes") from None
-    except ValueError:
-        raise Refused(400, "this is no request") from None
-    length = re.search(r"\r\ncontent-length: *(\d{1,15})\r\n", head, re.IGNORECASE)
-    if re.search(r"\r\ntransfer-encoding:", head, re.IGNORECASE):
-        raise Refused(411, "the body has no length")
-    size = int(length[1]) if length else 0
-    if size > BODY_BYTES:
-        raise Refused(413, f"the body has {size} bytes, of at most {BODY_BYTES}")
-    return method, target.split("?", 1)[0], await reader.readexactly(size)
-
-
-async def give(writer, status, body):
-    data = json.dumps(body).encode()
-    head = f"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode() + data)
-    await writer.drain()
-
 
 async def main():
     parser = argparse.ArgumentParser(prog="serve.py", allow_abbrev=False)
@@ -183,8 +91,7 @@ async def main():
     started = time.monotonic()
     model = (Writer if options.mode == "completion" else Embedder)(options)
     print(f"serve: loaded in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
-    server = Server(options, model)
-    await (await asyncio.start_unix_server(server.accept, options.socket, limit=HEAD_BYTES, backlog=BACKLOG)).serve_forever()
+    await Server(options, model).serve(options.socket)
 
 
 asyncio.run(main())

@@ -1,4 +1,5 @@
 /** Language models of a few kilobytes that say what they are made to say: to try an engine with. */
+import { tinyTokenizer } from "../python/tiny-tokenizer.ts";
 import { type Graph, tensorBytes, toOnnx } from "./graph.ts";
 
 export interface Script {
@@ -44,34 +45,7 @@ export function scriptedDecoder(script: Script): Readonly<Record<string, string 
 
 /** Of single characters, and of tokens that no text is split into. */
 export function tokenizer(tokens: readonly string[]): unknown {
-  return {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: SPECIAL.map((content, id) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
-    normalizer: null,
-    pre_tokenizer: {
-      type: "Split",
-      pattern: { Regex: "[\\s\\S]" },
-      behavior: "Isolated",
-      invert: false,
-    },
-    post_processor: null,
-    decoder: { type: "Sequence", decoders: [{ type: "ByteFallback" }, { type: "Fuse" }] },
-    model: {
-      type: "WordLevel",
-      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      unk_token: "?",
-    },
-  };
+  return tinyTokenizer({ tokens, specialCount: SPECIAL.length, unknown: "?", decoder: BYTES });
 }
 
 export const SPECIAL = ["<pad>", "<s>", "</s>"];
@@ -83,6 +57,8 @@ export const CHARACTERS = [
 
 // --- internal ---
 
+/** Pieces may be bytes, which make characters together. */
+const BYTES = { type: "Sequence", decoders: [{ type: "ByteFallback" }, { type: "Fuse" }] };
 const PAD = 0;
 const BOS = 1;
 const EOS = 2;

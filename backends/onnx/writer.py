@@ -15,8 +15,6 @@ MAX_STOPS = 32
 # Of a generation's settings those that an export may come with, and of a decoder's those that are no plain values.
 HABITS = ("temperature", "top_k", "top_p", "repetition_penalty")
 DECODER = ("inputs", "outputs", "sliding_window")
-# Of what a template says. Characters.
-SHOWN = 200
 
 
 class Template:
@@ -55,7 +53,9 @@ class Writer(Model):
         settings = self.confine(config, options)
         own = settings.get("context_length")
         self.set_limit(options, own)
-        self.search = {name: it for name, it in (config.get("search") or {}).items() if is_plain(name, it)}
+        # Where a file says nothing it says null, which is no setting.
+        search = config.get("search")
+        self.search = {name: it for name, it in (search or {}).items() if isinstance(it, (bool, int, float))}
         self.vocabulary = min(self.vocabulary, settings.get("vocab_size", self.vocabulary))
         # What the library reads lies in the process's own directory: the model's may be read-only, and says too much.
         work = Path(tempfile.mkdtemp(dir=Path(options.socket).parent, prefix="genai-"))
@@ -100,7 +100,10 @@ class Writer(Model):
             if name in model or name in decoder:
                 sys.exit(f"it has a part that is not served: `{name}`")
         decoder = {name: it for name, it in decoder.items() if name in DECODER or is_plain(name, it)}
-        decoder["filename"] = f"model/{decoder['filename']}"
+        graph = Path(decoder["filename"])
+        if graph.is_absolute() or ".." in graph.parts or not (self.directory / graph).is_file():
+            sys.exit("its `genai_config.json` names a graph that is not there")
+        decoder["filename"] = f"model/{graph}"
         decoder["session_options"] = {"intra_op_num_threads": options.threads, "provider_options": []}
         return {**{name: it for name, it in model.items() if is_plain(name, it)}, "decoder": decoder}
 
@@ -139,7 +142,7 @@ class Writer(Model):
         usual = self.search.get("temperature", 1.0) if self.search.get("do_sample", True) else 0
         heat = field(body, "temperature", (int, float), usual, 0, 100)
         seed = field(body, "seed", int)
-        kept = field(body, "top_k", int, self.search.get("top_k", 50), -1, 2**31 - 1)
+        kept = field(body, "top_k", int, int(self.search.get("top_k", 50)), -1, 2**31 - 1)
         settings = {"max_length": len(ids) + max(count, 1), "do_sample": heat > 1e-4 and kept != 1, "num_beams": 1}
         if settings["do_sample"]:
             settings["temperature"] = heat

@@ -62,6 +62,11 @@ function withoutPrefixes(text: string, echoes: RegExp): string {
 /** First match wins: causes before what follows from them. */
 const PATTERNS: readonly ExitPattern[] = [
   {
+    match: /Model architectures \[([^\]\n]{1,200})\] (?:are not supported|failed to be inspected)/,
+    reason: (found) => `it does not know the architecture ${quoted(found[1])}`,
+    hint: OTHER_HINT,
+  },
+  {
     match: /CUDA out of memory\.(?: Tried to allocate ([\d.]+ [KMG]iB))?/,
     reason: (found) =>
       found[1] === undefined ? "not enough GPU memory" : `not enough GPU memory for ${found[1]}`,
@@ -108,14 +113,15 @@ const PATTERNS: readonly ExitPattern[] = [
     hint: "Let it use one GPU with the runtime flag `--tensor-parallel-size 1`, or check the driver.",
   },
   {
-    match: /trust_remote_code|trust-remote-code/,
-    reason: () => "the model comes with code of its own, which is not run",
-    hint: "If you trust whoever made it, set the runtime flag `--trust-remote-code` on the runner's own machine.",
-  },
-  {
     match: /model type `([^`\n]{1,80})` but Transformers does not recognize/,
     reason: (found) => `it does not know the architecture \`${found[1]}\``,
     hint: OTHER_HINT,
+  },
+  {
+    // As errors write it; at their start engines log what they were told of it, too.
+    match: /`(?:trust_remote_code=True|--trust-remote-code)`/,
+    reason: () => "the model comes with code of its own, which is not run",
+    hint: "If you trust whoever made it, allow it with `tug configure MODEL --trust-remote-code`.",
   },
   {
     match: /attention heads \((\d+)\) must be divisible by tensor parallel size \((\d+)\)/,

@@ -25,10 +25,10 @@ const OTHER_ENGINE = "Another engine may know it: `tug engines` shows which ther
 /** First match wins: what a model lacks is often reported as a module that was not found, too. */
 const HINTS: readonly Hint[] = [
   {
-    // What logs say of the setting itself, `trust_remote_code=False`, is not meant.
-    match: /trust_remote_code\s*=\s*True/,
+    // What logs say of the setting itself is not meant: only errors put it into quotes.
+    match: /`trust_remote_code\s*=\s*True`/,
     reason: () => "the model comes with code of its own, which is not run",
-    hint: "Use a model whose architecture the engine knows itself, or the same one as GGUF.",
+    hint: "If you trust whoever made it, allow it with `tug configure MODEL --trust-remote-code`; or use the same model as GGUF.",
   },
   {
     match: /Model type (\S+) not supported|has model type `([^`]+)` but Transformers does not/,

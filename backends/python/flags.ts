@@ -1,7 +1,7 @@
 /** Judges runtime flags of engines whose options are Python's argparse, before anything is loaded. Pure. */
 import { AppError } from "../../src/errors.ts";
 import { nearest } from "../../src/nearest.ts";
-import type { FlagOptions, ReadFlags } from "../../src/runtime/backend.ts";
+import type { FlagMemory, FlagOptions, ReadFlags } from "../../src/runtime/backend.ts";
 
 export type FlagValue =
   /** Takes none; what it says is all it says. */
@@ -32,6 +32,8 @@ export interface FlagTable {
   readonly folds: Readonly<Record<string, (value: string) => ReadFlags["settings"] | undefined>>;
   /** They let a model read more than it was trained for. */
   readonly stretching: ReadonlySet<string>;
+  /** What flags, by name, change of the memory that a run takes; of several of one name the last. */
+  readonly memory?: (said: ReadonlyMap<string, string | undefined>) => FlagMemory;
 }
 
 /** Words of one model: no command line of a person has as many. */
@@ -57,7 +59,8 @@ export function readPythonFlags(
   const files: string[] = [];
   const settings: Record<string, unknown> = {};
   let stretchesContext = false;
-  for (const { name, value, rule } of splitFlags(flags, table)) {
+  const split = splitFlags(flags, table);
+  for (const { name, value, rule } of split) {
     if (!allowPaths) refuseForeign(name, rule);
     if (rule.takes.kind === "path" && value !== undefined) files.push(value);
     const folded = value === undefined ? undefined : table.folds[name]?.(value);
@@ -68,7 +71,8 @@ export function readPythonFlags(
     left.push(...(value === undefined ? [name] : [name, value]));
     stretchesContext ||= table.stretching.has(name);
   }
-  return { flags: left, settings, files, stretchesContext };
+  const memory = table.memory?.(new Map(split.map(({ name, value }) => [name, value])));
+  return { flags: left, settings, files, stretchesContext, memory };
 }
 
 /** As `readPythonFlags`, for flags that were read before: those of the engine, once more judged. */

@@ -1,6 +1,7 @@
 """Starts an engine that listens on a port, and serves it on a unix socket.
 
-    launch.py --socket PATH --ready PATH [--warm-up PATH JSON] [--link NAME PATH] [--grace SECONDS] -- ARGS…
+    launch.py --socket PATH --ready PATH [--warm-up PATH JSON] [--link NAME PATH [--template FILE] [--answers JSON] [--config JSON]]
+              [--grace SECONDS] -- ARGS…
 
 ARGS are for this Python; one that is `{port}` becomes a free port of 127.0.0.1. The socket is made once the engine
 answers 200 on the path of --ready, and, with --warm-up, once it has answered that request: engines say that they are
@@ -9,6 +10,7 @@ well before they have read the model. Ends with the engine, in the same way; wit
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -27,6 +29,12 @@ FLUSH_S = 1
 # Connections that are not accepted yet: as many as a burst of clients may open.
 BACKLOG = 1024
 
+# Files of a model that say how texts are made for it; templates with all their tools have some 100 KB. Characters.
+TEMPLATE = "chat_template.jinja"
+TOKENIZER = "tokenizer_config.json"
+CONFIG = "config.json"
+TEXT_LIMIT = 64 * 1024 * 1024
+
 
 class NotReady(Exception):
     pass
@@ -39,6 +47,11 @@ def parse(argv):
     parser.add_argument("--warm-up", nargs=2)
     # A name beside the socket, and what it stands for.
     parser.add_argument("--link", nargs=2)
+    # Of what the link stands for: the chat template to take instead, and what is to be known of answers; see `lay`.
+    parser.add_argument("--template")
+    parser.add_argument("--answers", type=json.loads, default=[])
+    # Members of its `config.json` that are to be others.
+    parser.add_argument("--config", type=json.loads, default={})
     # From SIGTERM to SIGKILL; whoever started this waits a little longer.
     parser.add_argument("--grace", type=float, default=5)
     end = argv.index("--") if "--" in argv else len(argv)
@@ -179,10 +192,71 @@ def ask_to_end(engine, grace):
     asyncio.get_running_loop().call_later(grace, send, engine, signal.SIGKILL)
 
 
+def read(path):
+    """A text, of which nobody needs more than the first part; empty where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(TEXT_LIMIT)
+    except OSError:
+        return ""
+
+
+def read_object(path):
+    try:
+        value = json.loads(read(path) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def template_of(options, tokenizer):
+    """The chat template that holds, as a text."""
+    text = read(options.template or os.path.join(options.link[1], TEMPLATE))
+    return text or json.dumps(tokenizer.get("chat_template", ""), ensure_ascii=False)
+
+
+def answers_of(options, tokenizer):
+    """
+    How answers are to be read: the first of `--answers` of whose words in `with` the template has all, and of those in
+    `without` none. None where the model says so itself, or nothing fits.
+    """
+    if "response_template" in tokenizer:
+        return None
+    text = template_of(options, tokenizer)
+    for it in options.answers:
+        if all(word in text for word in it["with"]) and not any(word in text for word in it["without"]):
+            return it["template"]
+    return None
+
+
+def lay(options):
+    """The model under a short name: a link, or a directory of links where a file of it is to be another."""
+    name, target = options.link
+    tokenizer = read_object(os.path.join(target, TOKENIZER)) if options.answers else {}
+    answers = answers_of(options, tokenizer) if options.answers else None
+    written = {}
+    if answers is not None:
+        written[TOKENIZER] = {**tokenizer, "response_template": answers}
+    if options.config:
+        written[CONFIG] = {**read_object(os.path.join(target, CONFIG)), **options.config}
+    if not written and options.template is None:
+        os.symlink(target, name)
+        return
+    os.mkdir(name)
+    for entry, content in written.items():
+        with open(os.path.join(name, entry), "w", encoding="utf-8") as file:
+            json.dump(content, file)
+    others = {entry: os.path.join(target, entry) for entry in os.listdir(target) if entry not in written}
+    if options.template is not None:
+        others[TEMPLATE] = options.template
+    for entry, path in others.items():
+        os.symlink(path, os.path.join(name, entry))
+
+
 def prepare(options):
     os.chdir(os.path.dirname(options.socket))
     if options.link is not None:
-        os.symlink(options.link[1], options.link[0])
+        lay(options)
 
 
 async def main():

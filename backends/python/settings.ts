@@ -1,9 +1,12 @@
-/** Settings as engines on GPUs are told them. Pure. */
+/** Settings as Python engines are told them. Pure. */
+import { join } from "node:path";
+
 import { AppError } from "../../src/errors.ts";
-import type { WorkerSettings } from "../../src/runtime/backend.ts";
+import type { ArgsInput, WorkerSettings } from "../../src/runtime/backend.ts";
 
 /** What is said of the cache where nobody says anything: these engines keep it in the model's own type then. */
 const UNSAID = "f16";
+const TRUST = "--trust-remote-code";
 
 /** @throws invalid_request for a setting that an engine has nothing for */
 export function refuse(engine: string, what: string, isSet: boolean): void {
@@ -21,6 +24,23 @@ export function whole(what: string, value: number): string {
   throw new AppError("usage", `cannot use ${what} ${value}: it is out of range`, {
     hint: "Give a positive whole number.",
   });
+}
+
+/**
+ * The template that is packaged, for engines that know only the one by the usual name.
+ *
+ * @returns undefined where it is that one, or there is none
+ */
+export function ownTemplate({ directory, chatTemplate }: ArgsInput["bundle"]): string | undefined {
+  return chatTemplate === join(directory, "chat_template.jinja") ? undefined : chatTemplate;
+}
+
+/** The flag that lets code of the model run, unless the engine is told already. */
+export function trustArgs(
+  { trustsCode }: WorkerSettings,
+  flags: readonly string[] = [],
+): readonly string[] {
+  return trustsCode === true && !flags.includes(TRUST) ? [TRUST] : [];
 }
 
 /** Numbers of the GPUs among devices, `cuda:1` and `rocm:1`, as their vendor's tool counts them. */

@@ -2,6 +2,7 @@
  * A model of a few kilobytes in Hugging Face's layout that always says `a`: to try an engine with, before it is trusted
  * with a real one.
  */
+import { tinyTokenizer } from "./tiny-tokenizer.ts";
 
 /** Letters, and what ends a text. */
 const TOKENS = ["<pad>", "<s>", "</s>", ..."abcdefghijklmnopqrstuvwxyz ".split("")];
@@ -56,29 +57,7 @@ const TOKENIZER_CONFIG = {
   chat_template: "{% for message in messages %}{{ message['content'] | lower }} {% endfor %}",
 };
 
-const TOKENIZER = {
-  version: "1.0",
-  truncation: null,
-  padding: null,
-  added_tokens: TOKENS.slice(0, 3).map((content, id) => ({
-    id,
-    content,
-    single_word: false,
-    lstrip: false,
-    rstrip: false,
-    normalized: false,
-    special: true,
-  })),
-  normalizer: null,
-  pre_tokenizer: { type: "Split", pattern: { Regex: "." }, behavior: "Isolated", invert: false },
-  post_processor: null,
-  decoder: { type: "Fuse" },
-  model: {
-    type: "WordLevel",
-    vocab: Object.fromEntries(TOKENS.map((token, id) => [token, id])),
-    unk_token: " ",
-  },
-};
+const TOKENIZER = tinyTokenizer({ tokens: TOKENS, specialCount: 3, unknown: " " });
 
 interface Tensor {
   readonly shape: readonly number[];
@@ -114,7 +93,7 @@ function filled(shape: readonly number[], value: number): Tensor {
 }
 
 /** @see https://github.com/huggingface/safetensors#format */
-function toSafetensors(all: Readonly<Record<string, Tensor>>): Uint8Array {
+export function toSafetensors(all: Readonly<Record<string, Tensor>>): Uint8Array {
   let offset = 0;
   const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
   for (const [name, { shape, values }] of Object.entries(all)) {

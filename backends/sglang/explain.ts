@@ -1,6 +1,6 @@
 /** What SGLang wrote before it died, as one sentence. Pure. */
 import type { ExitFacts, ExitReason } from "../../src/runtime/backend.ts";
-import { explainGpuExit, type ExitPattern, MEMORY_HINT, quoted } from "../python/explain-gpu.ts";
+import { explainGpuExit, type ExitPattern, MEMORY_HINT } from "../python/explain-gpu.ts";
 
 /** @see sglang/srt/model_executor/pool_configurator.py, sglang/srt/configs/model_config.py of 0.5.23 */
 const PATTERNS: readonly ExitPattern[] = [
@@ -15,11 +15,6 @@ const PATTERNS: readonly ExitPattern[] = [
     reason: (found) =>
       `a context of ${found[1]} tokens is more than the model's own, which is ${found[2]}`,
     hint: "Give it a smaller one with `--ctx-size`.",
-  },
-  {
-    match: /Model architectures \[([^\]\n]{1,200})\] are not supported/,
-    reason: (found) => `it does not know the architecture ${quoted(found[1])}`,
-    hint: "Another engine may run it: `tug engines` shows which there are.",
   },
   {
     match: /No accelerator[^\n]*is available|No supported accelerator/i,

@@ -1,5 +1,6 @@
 /** Runtime flags that SGLang may be given, and what their values are. Values only. */
 import { choice, type FlagTable, type FlagValue, integer, number, rules } from "../python/flags.ts";
+import { type ParallelFlags, parallelOf } from "../python/gpu-engine.ts";
 
 /** Words of `--kv-cache-dtype`; `f16` is what is said where nobody says anything, and means the model's own type. */
 export const CACHE_TYPES = ["auto", "f16", "bf16", "bfloat16", "fp8_e4m3", "fp8_e5m2"] as const;
@@ -14,6 +15,12 @@ const COUNT = integer(1, MAX_INT32);
 const PARTS = integer(1, MAX_PARTS);
 const CLUSTER = "it makes other machines part of this one";
 const DEEP = "it reaches into the engine, and may name files";
+
+/** How a model is shared out to GPUs, by all names of the flags. */
+export const PARALLEL: ParallelFlags = {
+  parts: ["--tp-size", "--tensor-parallel-size", "--pp-size", "--pipeline-parallel-size"],
+  copies: ["--dp-size", "--data-parallel-size"],
+};
 
 const OWN_PLACE = "Leave it out: an engine listens where the runner expects it.";
 const MERGED = "Package the adapter's weights merged into the model.";
@@ -100,7 +107,7 @@ export const FLAGS: FlagTable = {
     "--tokenizer-path": "Package the tokenizer with the model.",
     "--served-model-name": "Give the model another name with `tug tag`.",
     "--is-embedding": "Ask for embeddings: the mode follows.",
-    "--base-gpu-id": "Leave it out: the runner knows which GPUs are free.",
+    "--base-gpu-id": "Leave it out: the runner shares out the GPUs.",
     "--enable-metrics": "Leave it out: they are always on.",
     "--config": "Write the flags themselves.",
     "--enable-lora": MERGED,
@@ -113,4 +120,5 @@ export const FLAGS: FlagTable = {
       value === "auto" ? {} : { cache_type_k: value, cache_type_v: value },
   },
   stretching: new Set(["--json-model-override-args"]),
+  memory: (said) => ({ gpus: parallelOf(said, PARALLEL) }),
 };

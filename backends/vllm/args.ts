@@ -2,18 +2,16 @@
 import { dirname, join } from "node:path";
 
 import type { ArgsInput, EngineCommand, WorkerSettings } from "../../src/runtime/backend.ts";
-import { pythonEnvironment } from "../python/environment.ts";
 import { checkPythonFlags } from "../python/flags.ts";
-import { gpuIndexes, oneCacheType, refuse, whole } from "../python/settings.ts";
-import { CACHE_TYPES, FLAGS } from "./flag-table.ts";
+import { gpuEnvironment, MAX_GPU_SHARE, sharedBy, thinkingArgs } from "../python/gpu-engine.ts";
+import { gpuIndexes, oneCacheType, refuse, trustArgs, whole } from "../python/settings.ts";
+import { CACHE_TYPES, FLAGS, longName, PARALLEL } from "./flag-table.ts";
 import { parsersFor } from "./parsers.ts";
 
 /** It answers to the names that it was told, and to no other. */
 export const SERVED_MODEL = "served";
 /** Of a draft whose length nobody says. @see vllm/config/speculative.py: it has no default for such drafts */
 const DRAFT_TOKENS = 5;
-/** Some of each GPU is never the engine's: the driver's context, other programs' windows. */
-const MAX_GPU_SHARE = 0.95;
 
 /**
  * @throws invalid_request for a setting that it has nothing for, or a value it does not take
@@ -27,11 +25,13 @@ export function vllmArgs(input: ArgsInput): EngineCommand {
   args.push("--served-model-name", alias, SERVED_MODEL, "--disable-uvicorn-access-log");
   args.push(...modeArgs(input, flags));
   args.push(...sizeArgs(input, flags));
-  args.push(...deviceArgs(settings, flags));
+  args.push(...deviceArgs(input, flags));
+  args.push(...sleepArgs(input));
   args.push(...draftArgs(settings));
+  args.push(...trustArgs(settings, flags));
   // The last of several holds.
   args.push(...flags);
-  return { args, env: environment(socket, flags) };
+  return { args, env: environment(input, flags) };
 }
 
 // --- internal ---
@@ -46,15 +46,8 @@ function modeArgs(input: ArgsInput, flags: readonly string[]): readonly string[]
   if (!isOwn && tools !== undefined) args.push("--tool-call-parser", tools);
   if (isOwn || tools !== undefined) args.push("--enable-auto-tool-choice");
   if (reasoning !== undefined) args.push("--reasoning-parser", reasoning);
-  args.push(...thinkingArgs(settings));
+  args.push(...thinkingArgs("vllm", settings));
   return args;
-}
-
-/** Templates of models that think or not as they are told know this name. */
-function thinkingArgs({ reasoningBudget }: WorkerSettings): readonly string[] {
-  if (reasoningBudget === undefined || reasoningBudget === -1) return [];
-  refuse("vllm", "a reasoning budget other than 0 and -1", reasoningBudget !== 0);
-  return ["--default-chat-template-kwargs", JSON.stringify({ enable_thinking: false })];
 }
 
 /** What decides how much memory it takes. It takes all of its share at once, and keeps it. */
@@ -79,26 +72,25 @@ function sizeArgs(input: ArgsInput, flags: readonly string[]): readonly string[]
   return args;
 }
 
-const PARALLEL_FLAGS = [
-  "--tensor-parallel-size",
-  "-tp",
-  "--pipeline-parallel-size",
-  "-pp",
-  "--data-parallel-size",
-  "-dp",
-  "--nnodes",
-  "-n",
-];
-
-/** Heads of attention are shared out evenly, and their number is a multiple of a power of two. */
-function deviceArgs({ devices }: WorkerSettings, flags: readonly string[]): readonly string[] {
-  const all = gpuIndexes(devices);
-  if (all.length === 0) return [];
-  const isShared = PARALLEL_FLAGS.some((name) => flags.includes(name));
-  if (isShared) return ["--device-ids", all.join(",")];
-  const gpus = all.slice(0, 2 ** Math.floor(Math.log2(all.length)));
+/** The plan has chosen GPUs that the model can be shared out to evenly. */
+function deviceArgs({ settings, cluster }: ArgsInput, flags: readonly string[]): readonly string[] {
+  const gpus = gpuIndexes(settings.devices);
+  // Which ones of its machines it uses a cluster decides itself.
+  if (cluster !== undefined) return ["--distributed-executor-backend", "ray"];
+  if (gpus.length === 0) return [];
   const args = ["--device-ids", gpus.join(",")];
-  return gpus.length === 1 ? args : [...args, "--tensor-parallel-size", String(gpus.length)];
+  const count = sharedBy(settings, flags.map(longName), PARALLEL);
+  return count <= 1 || flags.some((flag) => NODES.has(flag))
+    ? args
+    : [...args, "--tensor-parallel-size", String(count)];
+}
+
+/** How many machines take part, which flags may say. */
+const NODES: ReadonlySet<string> = new Set(["--nnodes", "-n"]);
+
+/** @see vllm/v1/worker/gpu_worker.py, sleep: level 1 */
+function sleepArgs({ sleeps }: ArgsInput): readonly string[] {
+  return sleeps === true ? ["--enable-sleep-mode"] : [];
 }
 
 function draftArgs({ draft }: WorkerSettings): readonly string[] {
@@ -112,21 +104,19 @@ function draftArgs({ draft }: WorkerSettings): readonly string[] {
   return ["--speculative-config", JSON.stringify(config)];
 }
 
-/** All that it writes lies beside its socket. */
-function environment(socket: string, flags: readonly string[]): Readonly<Record<string, string>> {
+function environment(input: ArgsInput, flags: readonly string[]): Readonly<Record<string, string>> {
+  const { socket, cacheDirectory, cluster, sleeps } = input;
   const own = dirname(socket);
-  const isCluster = ["--nnodes", "-n", "--master-addr", "ray"].some((word) => flags.includes(word));
+  const isMany = ["--nnodes", "-n", "--master-addr", "ray"].some((word) => flags.includes(word));
   return {
-    ...pythonEnvironment(socket),
+    ...gpuEnvironment(input),
     VLLM_NO_USAGE_STATS: "1",
     VLLM_CONFIG_ROOT: join(own, "config"),
-    TRITON_HOME: own,
-    TORCHINDUCTOR_CACHE_DIR: join(own, "inductor"),
-    FLASHINFER_WORKSPACE_BASE: own,
-    CUDA_CACHE_PATH: join(own, "cuda"),
-    // As the vendor's tool counts them.
-    CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+    VLLM_CACHE_ROOT: join(cacheDirectory ?? own, "vllm"),
+    // The requests that put it to sleep are part of this; nobody but the runner reaches them.
+    ...(sleeps === true ? { VLLM_SERVER_DEV_MODE: "1" } : {}),
+    ...(cluster === undefined ? {} : { RAY_ADDRESS: cluster }),
     // Its processes find each other by it; looking for an address would ask the network.
-    ...(isCluster ? {} : { VLLM_HOST_IP: "127.0.0.1" }),
+    ...(isMany || cluster !== undefined ? {} : { VLLM_HOST_IP: "127.0.0.1" }),
   };
 }

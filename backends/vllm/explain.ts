@@ -39,14 +39,14 @@ const PATTERNS: readonly ExitPattern[] = [
     hint: "It needs an NVIDIA GPU with its driver; `tug engines` shows engines that do without.",
   },
   {
-    match: /Model architectures \[([^\]\n]{1,200})\] (are not supported|failed to be inspected)/,
-    reason: (found) => `it does not know the architecture ${quoted(found[1])}`,
-    hint: "Another engine may run it: `tug engines` shows which there are.",
-  },
-  {
     match: /(--(?:tool-call|reasoning)-parser [^\n]{1,80}?) cannot be used with the tokenizer/,
     reason: (found) => `the model has not the words that \`${quoted(found[1])}\` looks for`,
     hint: "Set another with runtime flags, or `--no-enable-auto-tool-choice`.",
+  },
+  {
+    match: /(?:Sleep mode|cumem allocator) is not supported on current platform/i,
+    reason: () => "it cannot be put to sleep on this machine",
+    hint: "Set the runtime flag `--no-enable-sleep-mode` for this model.",
   },
   {
     match: /quantization method (\S+) is not supported for the current GPU/i,

@@ -8,6 +8,7 @@ import {
   parseSize,
   rules,
 } from "../python/flags.ts";
+import { type ParallelFlags, parallelOf } from "../python/gpu-engine.ts";
 
 /** Words of `--kv-cache-dtype`; `f16` is what is said where nobody says anything, and means the model's own type. */
 export const CACHE_TYPES = [
@@ -51,6 +52,30 @@ export const REASONING_PARSERS = choice(
 
 const OWN_PLACE = "Leave it out: an engine listens where the runner expects it.";
 
+/** How a model is shared out to GPUs. */
+export const PARALLEL: ParallelFlags = {
+  parts: ["--tensor-parallel-size", "--pipeline-parallel-size"],
+  copies: ["--data-parallel-size"],
+};
+const SHORT_NAMES: Readonly<Record<string, string>> = {
+  "-tp": "--tensor-parallel-size",
+  "-pp": "--pipeline-parallel-size",
+  "-dp": "--data-parallel-size",
+};
+
+/** Of several of one meaning the last holds, however it is written. */
+export function longName(flag: string): string {
+  return SHORT_NAMES[flag] ?? flag;
+}
+
+function withLongNames(said: ReadonlyMap<string, string | undefined>) {
+  return new Map([...said].map(([name, value]) => [longName(name), value]));
+}
+
+function numberOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Number(text);
+}
+
 /** @see vllm/engine/arg_utils.py and vllm/entrypoints/launchers/cli_args.py of 0.32 */
 export const FLAGS: FlagTable = {
   engine: "vllm",
@@ -63,7 +88,7 @@ export const FLAGS: FlagTable = {
        --enable-expert-parallel -ep --disable-custom-all-reduce --disable-sliding-window --disable-chunked-mm-input
        --language-model-only --skip-mm-profiling --enable-prompt-tokens-details --enable-force-include-usage
        --allow-deprecated-quantization --enable-flashinfer-autotune --no-enable-flashinfer-autotune
-       --enable-eplb --enable-dbo --kv-sharing-fast-prefill --interleave-mm-strings`,
+       --no-enable-sleep-mode --enable-eplb --enable-dbo --kv-sharing-fast-prefill --interleave-mm-strings`,
     ],
     [SWITCH, "--trust-remote-code", "it runs code that comes with the model"],
     [
@@ -140,10 +165,10 @@ export const FLAGS: FlagTable = {
     "--tokenizer": "Package the tokenizer with the model.",
     "--served-model-name": "Give the model another name with `tug tag`.",
     "--runner": "Ask for embeddings or reranking: the mode follows.",
-    "--device-ids": "Leave it out: the runner knows which GPUs are free.",
+    "--device-ids": "Leave it out: the runner shares out the GPUs.",
     "--config": "Write the flags themselves.",
     "--headless": "Start the other machines of a cluster with vLLM itself.",
-    "--enable-sleep-mode": "Leave it out: a model that is not used is unloaded.",
+    "--enable-sleep-mode": "Leave it out: it is on wherever the runner can use it.",
     "--enable-lora": "Package the adapter's weights merged into the model.",
     "--lora-modules": "Package the adapter's weights merged into the model.",
   },
@@ -154,4 +179,9 @@ export const FLAGS: FlagTable = {
       value === "auto" ? {} : { cache_type_k: value, cache_type_v: value },
   },
   stretching: new Set(["--hf-overrides"]),
+  memory: (said) => ({
+    gpus: parallelOf(withLongNames(said), PARALLEL),
+    gpuShare: numberOf(said.get("--gpu-memory-utilization")),
+    staysAwake: said.has("--no-enable-sleep-mode"),
+  }),
 };

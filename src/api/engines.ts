@@ -9,7 +9,7 @@ export interface WorkerStatus {
   /** `sha256:<hex>` of the manifest. */
   readonly model_id: string;
   readonly mode: string;
-  readonly state: "starting" | "ready" | "draining";
+  readonly state: "starting" | "ready" | "asleep" | "draining";
   readonly loading: boolean;
   /** Whether it serves a request now. */
   readonly in_use: boolean;
@@ -147,6 +147,8 @@ export interface EngineInstallation {
   readonly source: string;
   readonly directory: string;
   readonly active: boolean;
+  /** Why it is this variant; absent where that was no choice. */
+  readonly reason?: string;
 }
 
 /** `POST /engines/use`, answered with an `EngineInstallation`. Either of the last two. */
@@ -163,7 +165,7 @@ export interface AvailableEngine {
   readonly name: string;
   /** Of models: `gguf`, `safetensors`, … */
   readonly formats: readonly string[];
-  /** `completion`, `embedding`, `reranking`. */
+  /** `completion`, `embedding`, `reranking`, `image-generation`. */
   readonly modes: readonly string[];
   /** `unavailable`: no source can serve it now. `unsupported`: it does not run on such a machine. */
   readonly state: "installed" | "installable" | "unavailable" | "unsupported";
@@ -202,6 +204,8 @@ export interface InstalledEngine {
   readonly size_bytes: number;
   /** RFC 3339. */
   readonly installed_at: string;
+  /** Why it is this variant; absent where that was no choice. */
+  readonly reason?: string;
 }
 
 /** `GET /runner`: facts of the running runner. */

@@ -48,7 +48,7 @@ export type RemoveEvent = { readonly Untagged: string } | { readonly Deleted: st
 
 /**
  * `POST /models/package`, on trusted transports only: paths are absolute and on the server's machine. Exactly one of
- * `gguf`, `safetensors_dir`, `onnx_dir`, `dduf`, `files` and `from` says what is packaged.
+ * `gguf`, `safetensors_dir`, `onnx_dir`, `pytorch_dir`, `dduf`, `files` and `from` says what is packaged.
  */
 export interface PackageRequest {
   readonly model: string;
@@ -57,6 +57,7 @@ export interface PackageRequest {
   readonly safetensors_dir?: string;
   /** A directory with an ONNX model: its graphs, their data, and its configuration. */
   readonly onnx_dir?: string;
+  readonly pytorch_dir?: string;
   readonly dduf?: string;
   /** Of a format that is not known here, which `format_name` names: files of weights, the first one first. */
   readonly files?: readonly string[];

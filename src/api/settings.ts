@@ -26,6 +26,10 @@ export interface ModelSettings {
   readonly draft_max_tokens?: number;
   /** 0 to 1. */
   readonly draft_min_probability?: number;
+  /** Python that comes with the model may run, in engines that would run it; trusted clients only. */
+  readonly trust_remote_code?: boolean;
+  /** Weights that are pickles may be opened, which can run code; trusted clients only. */
+  readonly allow_pickle?: boolean;
   /** Further flags of the engine, one word each. */
   readonly runtime_flags?: readonly string[];
   /** For requests that have no system message. */
@@ -43,7 +47,7 @@ export interface ModelSettings {
 
 export type SettingName = keyof ModelSettings;
 
-export type ModeName = "completion" | "embedding" | "reranking";
+export type ModeName = "completion" | "embedding" | "reranking" | "image-generation";
 
 /** `POST /engines/_configure` (and `/engines/{backend}/_configure`): what is named is set, what is null is unset, the rest stays. */
 export interface ConfigureRequest {
@@ -79,6 +83,8 @@ export interface ExplainedSetting {
   readonly value: unknown;
   /** `request`, `stored`, `stored for MODE`, `packaged`, `config.toml`, an environment variable, `default`, … */
   readonly source: string;
+  /** Absent unless the engine has nothing for it: what it does instead, as a clause. */
+  readonly ignored?: string;
 }
 
 /** What the engine says it does differently from what it was told. */
@@ -107,7 +113,9 @@ export interface ExplainResult {
   readonly sandbox: string;
   /** Its engine listens on a port: nothing parts it from this machine's network, also in a sandbox. */
   readonly shares_network?: boolean;
-  /** What the running engine reports of itself; null if it does not run. */
+  /** Whether an engine runs it, or is about to. */
+  readonly is_loaded: boolean;
+  /** What the running engine reports of itself; null if it does not run, or does not tell. */
   readonly reported: Readonly<Record<string, unknown>> | null;
   readonly mismatches: readonly SettingMismatch[];
 }

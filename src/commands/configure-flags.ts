@@ -129,6 +129,16 @@ const OTHERS = {
     description: "Let it think before it answers, or not",
   },
   pin: { type: "boolean", negatable: true, description: "Never unload it to make room, or do" },
+  "trust-remote-code": {
+    type: "boolean",
+    negatable: true,
+    description: "Let Python that comes with the model run, where an engine needs it; or not",
+  },
+  "allow-pickle": {
+    type: "boolean",
+    negatable: true,
+    description: "Open weights that are pickles, which can run code; or not",
+  },
   unset: {
     type: "string",
     multiple: true,
@@ -136,6 +146,14 @@ const OTHERS = {
     description: "Forget what is stored for this setting",
   },
 } as const satisfies ArgumentDefinitions;
+
+/** Flags without a value. */
+const SWITCHES = {
+  think: "think",
+  pin: "pinned",
+  "trust-remote-code": "trust_remote_code",
+  "allow-pickle": "allow_pickle",
+} as const satisfies Readonly<Record<string, SettingName>>;
 
 export const SETTING_FLAGS: ArgumentDefinitions = {
   ...Object.fromEntries(
@@ -185,8 +203,9 @@ export function toPatch(
       "lora",
       lora.map((path) => resolve(path)),
     );
-  if (typeof args["think"] === "boolean") set(patch, "think", args["think"]);
-  if (typeof args["pin"] === "boolean") set(patch, "pinned", args["pin"]);
+  for (const [flag, setting] of Object.entries(SWITCHES)) {
+    if (typeof args[flag] === "boolean") set(patch, setting, args[flag]);
+  }
   if (engineFlags.length > 0) set(patch, "runtime_flags", engineFlags);
   return patch;
 }
@@ -220,8 +239,7 @@ function toSettingName(typed: string): SettingName {
   const names: readonly SettingName[] = [
     ...Object.values(VALUED).map(({ setting }) => setting),
     "lora",
-    "think",
-    "pinned",
+    ...Object.values(SWITCHES),
     "runtime_flags",
   ];
   const found = flag ?? names.find((one) => one === name.replaceAll("-", "_"));

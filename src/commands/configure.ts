@@ -22,7 +22,7 @@ const ARGS = {
   },
   mode: {
     type: "string",
-    options: ["completion", "embedding", "reranking"],
+    options: ["completion", "embedding", "reranking", "image-generation"],
     description: "Only when it is used for this",
   },
   all: { type: "boolean", description: "With `reset`: of all models" },

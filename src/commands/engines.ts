@@ -63,11 +63,13 @@ export function toRows(engine: AvailableEngine): string[][] {
 }
 
 /** What is missing and what to do, a line each. */
-export function toNotes({ name, state, problem, hint }: AvailableEngine): string[] {
+export function toNotes({ name, state, problem, hint, installed }: AvailableEngine): string[] {
+  const { reason } = installed.find(({ active }) => active) ?? {};
+  const chosen = reason === undefined ? [] : [`chosen: ${name}: ${reason}`];
   // Which engines there are says the table; that one more could be installed is no news.
-  if (problem === null) return [];
+  if (problem === null) return chosen;
   const what = state === "installed" ? "" : `${STATES[state] ?? state}: `;
-  const lines = [`note: ${name}: ${what}${problem}`];
+  const lines = [...chosen, `note: ${name}: ${what}${problem}`];
   return hint === null ? lines : [...lines, `hint: ${hint}`];
 }
 

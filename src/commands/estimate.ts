@@ -13,7 +13,7 @@ const ARGS = {
   model: { type: "positional", description: "A model, here or where it could be pulled from" },
   mode: {
     type: "string",
-    options: ["completion", "embedding", "reranking"],
+    options: ["completion", "embedding", "reranking", "image-generation"],
     description: "What it is used for",
   },
   "ctx-size": { type: "string", valueHint: "N", description: "Context in tokens" },

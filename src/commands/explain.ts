@@ -12,7 +12,7 @@ export const command = defineCommand({
     model: { type: "positional", description: "The model" },
     mode: {
       type: "string",
-      options: ["completion", "embedding", "reranking"],
+      options: ["completion", "embedding", "reranking", "image-generation"],
       description: "What it is used for",
     },
     backend: { type: "string", valueHint: "NAME", description: "With this engine" },
@@ -50,7 +50,11 @@ async function render(result: ExplainResult): Promise<string> {
   const { renderTable } = await import("../terminal/table.ts");
   const settings = renderTable(
     ["SETTING", "VALUE", "SOURCE"],
-    result.settings.map(({ name, value, source }) => [name, formatSetting(value), source]),
+    result.settings.map(({ name, value, source, ignored }) => [
+      name,
+      formatSetting(value),
+      ignored === undefined ? source : `${source}; not for ${result.backend}: ${ignored}`,
+    ]),
   );
   const line =
     result.command === null
@@ -67,8 +71,10 @@ function sandboxOf({ sandbox, shares_network }: ExplainResult): string {
   return shares_network === true && sandbox !== "none" ? `${sandbox}, shares the network` : sandbox;
 }
 
-function renderReport({ reported, mismatches }: ExplainResult): string {
-  if (reported === null) return "It is not loaded, so no engine says anything of itself.\n";
+function renderReport({ backend, is_loaded, reported, mismatches }: ExplainResult): string {
+  if (!is_loaded) return "It is not loaded, so no engine says anything of itself.\n";
+  if (reported === null || Object.keys(reported).length === 0)
+    return `It is loaded. ${backend} does not tell its settings: the command says all there is to know.\n`;
   const said = Object.entries(reported).map(
     ([name, value]) => `  ${name} = ${formatSetting(value)}\n`,
   );

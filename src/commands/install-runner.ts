@@ -5,6 +5,7 @@ import { connect } from "../client/connect.ts";
 import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
 import { createProgress } from "../terminal/progress.ts";
+import { stripControls } from "../terminal/style.ts";
 import { AppError } from "../errors.ts";
 import { JSON_FLAG, defineCommand } from "./command.ts";
 
@@ -51,6 +52,9 @@ export const command = defineCommand({
     const engine = await client.install(request, { signal, onProgress: progress.listener });
     progress.finish();
     if (args.json === true) return await printJson(engine);
+    if (engine.reason !== undefined) {
+      process.stderr.write(stripControls(`chosen: ${engine.reason}\n`));
+    }
     await print(
       `${engine.backend} ${engine.version} (${engine.variant}, from ${engine.source}) is ready.\n`,
     );

@@ -8,6 +8,7 @@ import { printJson } from "../terminal/json.ts";
 import { print } from "../terminal/output.ts";
 import { createProgress } from "../terminal/progress.ts";
 import { type ArgumentValues, JSON_FLAG, defineCommand } from "./command.ts";
+import { directoryFormat } from "./package-path.ts";
 
 const ARGS = {
   model: {
@@ -33,6 +34,12 @@ const ARGS = {
     type: "string",
     valueHint: "DIR",
     description: "A directory with an ONNX model: `model.onnx`, what it needs, and its tokenizer",
+  },
+  "pytorch-dir": {
+    type: "string",
+    valueHint: "DIR",
+    description:
+      "A directory with a PyTorch checkpoint (pickles): it runs only where that is allowed",
   },
   dduf: { type: "string", valueHint: "FILE", description: "A diffusion pipeline in one file" },
   file: {
@@ -195,10 +202,18 @@ export function parseAnnotations(words: readonly string[]): Record<string, strin
 type Values = ArgumentValues<typeof ARGS>;
 type Source = Pick<
   PackageRequest,
-  "model" | "gguf" | "safetensors_dir" | "onnx_dir" | "dduf" | "files" | "from"
+  "model" | "gguf" | "safetensors_dir" | "onnx_dir" | "pytorch_dir" | "dduf" | "files" | "from"
 >;
 
-const FLAGS = ["gguf", "safetensors-dir", "onnx-dir", "dduf", "from"] as const;
+/** Flags that name a path, and what they are called in a request. */
+const PATHS = [
+  ["gguf", "gguf"],
+  ["safetensors-dir", "safetensors_dir"],
+  ["onnx-dir", "onnx_dir"],
+  ["pytorch-dir", "pytorch_dir"],
+  ["dduf", "dduf"],
+] as const;
+const FLAGS = [...PATHS.map(([flag]) => flag), "from"] as const;
 
 function toSource(args: Values): Source {
   const given = FLAGS.filter((flag) => args[flag] !== undefined);
@@ -209,7 +224,7 @@ function toSource(args: Values): Source {
   ];
   if (sources.length === 0) {
     throw new AppError("usage", "say what to package", {
-      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--onnx-dir DIR`, `--dduf FILE`, `--file FILE` and `--from MODEL`, or a path before the name.",
+      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--onnx-dir DIR`, `--pytorch-dir DIR`, `--dduf FILE`, `--file FILE` and `--from MODEL`, or a path before the name.",
     });
   }
   if (sources.length > 1) {
@@ -221,14 +236,13 @@ function toSource(args: Values): Source {
     const isNamed = args["format-name"] !== undefined;
     return { ...toPathSource(resolve(args.model), isNamed), model: args.name };
   }
+  const paths = PATHS.flatMap(([flag, member]) => {
+    const path = args[flag];
+    return path === undefined ? [] : [[member, resolve(path)] as const];
+  });
   return {
     model: args.model,
-    ...(args.gguf === undefined ? {} : { gguf: resolve(args.gguf) }),
-    ...(args["safetensors-dir"] === undefined
-      ? {}
-      : { safetensors_dir: resolve(args["safetensors-dir"]) }),
-    ...(args["onnx-dir"] === undefined ? {} : { onnx_dir: resolve(args["onnx-dir"]) }),
-    ...(args.dduf === undefined ? {} : { dduf: resolve(args.dduf) }),
+    ...Object.fromEntries(paths),
     ...(args.file.length === 0 ? {} : { files: args.file.map((file) => resolve(file)) }),
     ...(args.from === undefined ? {} : { from: args.from }),
   };
@@ -242,7 +256,7 @@ function toSource(args: Values): Source {
 function toPathSource(path: string, isNamed: boolean): Omit<Source, "model"> {
   if (isNamed) return { files: [path] };
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
-    return { safetensors_dir: path };
+    return { [directoryFormat(path)]: path };
   return path.toLowerCase().endsWith(".dduf") ? { dduf: path } : { gguf: path };
 }
 

@@ -74,7 +74,7 @@ export function notes(worker: WorkerStatus): string[] {
   if (worker.sandbox === "none")
     return [...differences, `note: ${name} runs without a sandbox: it sees what you see`];
   if (worker.shares_network !== true) return differences;
-  return [...differences, `note: ${name} shares the network: its engine listens on a port`];
+  return [...differences, `note: ${name} shares the network: nothing parts its engine from it`];
 }
 
 // --- internal ---
@@ -95,6 +95,7 @@ function sum(bytes: Readonly<Record<string, number>> | undefined): number | unde
 
 function state({ state: name, pinned, progress, loading }: WorkerStatus): string {
   if (name === "draining") return "Stopping";
+  if (name === "asleep") return "Asleep";
   if (!loading) return pinned ? "Ready, pinned" : "Ready";
   const phase = progress?.phase ?? "loading";
   const { done_bytes: done = null, total_bytes: total = null } = progress ?? {};

@@ -53,6 +53,11 @@ const ARGS = {
     description: "How long it stays loaded: `5m`, 0, or -1 for ever",
   },
   reasoning: { type: "boolean", negatable: true, description: "Let the model think first, or not" },
+  output: {
+    type: "string",
+    valueHint: "FILE",
+    description: "Where a picture goes, of a model that draws; `-` is stdout",
+  },
   detach: { type: "boolean", alias: "d", description: "Only load the model" },
   verbose: { type: "boolean", description: "Say on stderr how long it took" },
   json: { ...JSON_FLAG, description: "Print one object: text, usage, timings" },
@@ -68,7 +73,7 @@ type Content = ChatMessage["content"];
 export const command = defineCommand({
   args: ARGS,
   details:
-    "Text piped to stdin is added to the prompt; `@FILE` in it includes a text or an image. In the chat, /? lists the commands and /bye leaves.",
+    "Text piped to stdin is added to the prompt; `@FILE` in it includes a text or an image. In the chat, /? lists the commands and /bye leaves. A model that draws writes a PNG to stdout if that is piped, else a file of this directory.",
   async run(context) {
     const { args, config, paths, signal } = context;
     const settings = parseSettings(args);
@@ -79,6 +84,9 @@ export const command = defineCommand({
     const store = await connect("models", { config, paths, signal });
     const model = await ensureModel(typed, store, { config, paths, signal, quiet });
     const client = await connect("inference", { config, paths, signal });
+    if (await isDrawing(model, store, context)) {
+      return draw(context, client, { model, settings, prompt });
+    }
     const session = createSession(model, settings);
     if (args.detach !== true && prompt === undefined) return chat(context, client, session);
     const load = toLoadRequest(session.model, settings);
@@ -194,6 +202,48 @@ function requirePrompt(text: string | undefined): string {
     "there is no prompt, and stdin is neither a terminal nor does it hold one",
     { hint: "Write the prompt behind the model's name, or pipe it in." },
   );
+}
+
+/** @throws usage (a file for a picture, of a model that writes) */
+async function isDrawing(
+  model: string,
+  store: Client,
+  { args: { output }, signal }: Context,
+): Promise<boolean> {
+  const { drawsPictures } = await import("./run-picture.ts");
+  if (await drawsPictures(model, store, signal)) return true;
+  if (output === undefined) return false;
+  throw new AppError("usage", `cannot write a picture with \`${model}\`: it draws none`, {
+    hint: "Leave out `--output`; what it answers goes to stdout.",
+  });
+}
+
+interface Drawing {
+  readonly model: string;
+  readonly settings: ChatSettings;
+  readonly prompt: Content | undefined;
+}
+
+async function draw(
+  { args, config, paths, signal }: Context,
+  client: Client,
+  { model, settings, prompt }: Drawing,
+): Promise<number> {
+  const { runPicture, toDrawRequest } = await import("./run-picture.ts");
+  if (args.detach !== true && prompt === undefined) {
+    const { runDrawing } = await import("../chat/draw-repl.ts");
+    return runDrawing({
+      connect: (ending) => connect("inference", { config, paths, signal: ending }),
+      request: toDrawRequest(model, settings),
+      input: process.stdin,
+      output: process.stdout,
+      errors: process.stderr,
+      historyFile: paths.historyFile,
+      signal,
+    });
+  }
+  const { output, json } = args;
+  return runPicture({ client, model, settings, prompt, output, json: json === true, signal });
 }
 
 async function answer(

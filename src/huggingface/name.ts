@@ -11,6 +11,7 @@ const MAX_TAG_LENGTH = 128;
 const DEFAULT_REVISION = "main";
 /** What the store calls every model from there, whatever endpoint served it. */
 const REGISTRY = "huggingface.co";
+const FORMATS = ["gguf", "safetensors", "onnx", "pytorch"] as const;
 
 export interface HuggingFaceName {
   /** `org/repo`, in the case of the text. */
@@ -20,10 +21,13 @@ export interface HuggingFaceName {
   readonly choice: HuggingFaceChoice;
 }
 
+/** Formats that a repository may have its weights in. */
+export type HubFormat = (typeof FORMATS)[number];
+
 /** Which of the repository's files. */
 export type HuggingFaceChoice =
   | { readonly kind: "default" }
-  | { readonly kind: "format"; readonly format: "gguf" | "safetensors" }
+  | { readonly kind: "format"; readonly format: HubFormat }
   | { readonly kind: "quant"; readonly quant: string }
   /** A file and the shards it belongs to; the path within the repository, or what is unmistakable of it. */
   | { readonly kind: "file"; readonly path: string }
@@ -33,8 +37,9 @@ export type HuggingFaceChoice =
  * Understands names and the addresses of the Hub's pages:
  *
  * ```
- * name      := host "/" org "/" repo [":" (quant | "safetensors" | "gguf" | file)] ["@" revision]
+ * name      := host "/" org "/" repo [":" (quant | format | file)] ["@" revision]
  * host      := "hf.co" | "huggingface.co" | "hf:/"    ; with an optional scheme
+ * format    := "gguf" | "safetensors" | "onnx" | "pytorch"
  * address   := host "/" org "/" repo ["/" ("blob" | "resolve" | "raw") "/" revision "/" file | "/tree/" revision ["/" directory]]
  * ```
  *
@@ -111,7 +116,7 @@ const COMPONENT = /^[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*$/;
 const FORBIDDEN = /[\u0000-\u001F\u007F-\u009F<>:"|?*\\]/;
 /** @see https://learn.microsoft.com/windows/win32/fileio/naming-a-file */
 const DEVICE = /^(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\.|$)/i;
-const WEIGHT_FILE = /\.(?:gguf|safetensors)$/i;
+const WEIGHT_FILE = /\.(?:gguf|safetensors|onnx)$/i;
 const HINT = "Give it as `hf.co/ORG/REPO`, with an optional `:QUANT` or `:FILE.gguf`.";
 
 /** Places of the site that look like an organization. */
@@ -181,7 +186,8 @@ function parseTag(text: string, tag: string): Selection {
 function parseChoice(text: string, tag: string): HuggingFaceChoice {
   const lower = tag.toLowerCase();
   if (tag === "" || lower === "latest" || lower === DEFAULT_REVISION) return { kind: "default" };
-  if (lower === "gguf" || lower === "safetensors") return { kind: "format", format: lower };
+  const format = FORMATS.find((one) => one === lower);
+  if (format !== undefined) return { kind: "format", format };
   if (WEIGHT_FILE.test(tag)) return toFile(text, tag);
   if (TAG.test(tag)) return { kind: "quant", quant: tag };
   throw invalid(text, `\`${printable(tag)}\` is neither a quantization nor a file with weights`);
@@ -193,7 +199,7 @@ function toFile(text: string, path: string): HuggingFaceChoice {
   throw new AppError(
     "invalid_reference",
     `cannot read model name \`${printable(text)}\`: \`${printable(basename(path))}\` holds no weights`,
-    { hint: "Name a file that ends in `.gguf` or `.safetensors`." },
+    { hint: "Name a file that ends in `.gguf`, `.safetensors` or `.onnx`." },
   );
 }
 

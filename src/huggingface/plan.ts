@@ -4,7 +4,9 @@ import { urlSource } from "../http/blob-source.ts";
 import { LICENSES } from "../oci/media-types.ts";
 import type { PlannedFile, PlannedRole, SourcePlan } from "../transfer/plan.ts";
 import { chooseGguf, isGgufModel } from "./gguf-choice.ts";
-import { displayName, type HuggingFaceName, huggingFaceReference } from "./name.ts";
+import { displayName, type HubFormat, type HuggingFaceName, huggingFaceReference } from "./name.ts";
+import { chooseGenaiDirectory, chooseOnnx, hasOnnx, isOnnxTag } from "./onnx-choice.ts";
+import { choosePytorch, hasPytorch } from "./pytorch-choice.ts";
 import {
   bearer,
   type HubOptions,
@@ -14,7 +16,7 @@ import {
   type RepositoryInfo,
   requireAccess,
 } from "./repository.ts";
-import { chooseSafetensors, hasSafetensors } from "./safetensors-choice.ts";
+import { chooseSafetensors, hasSafetensors, type SafetensorsChoice } from "./safetensors-choice.ts";
 import type { RepositoryFile } from "./shards.ts";
 import { basename, dirname } from "./text.ts";
 
@@ -35,7 +37,7 @@ const REVISION = "org.opencontainers.image.revision";
  * Asks what the repository holds and chooses among it. The revision is resolved to a commit first, and every address names
  * that commit: what is fetched later is what was listed.
  *
- * @throws what `chooseGguf`, `chooseSafetensors` and `readInfo` throw
+ * @throws what `chooseGguf`, `chooseSafetensors`, `chooseOnnx`, `choosePytorch` and `readInfo` throw
  */
 export async function planHuggingFace(
   name: HuggingFaceName,
@@ -46,9 +48,11 @@ export async function planHuggingFace(
   const listing = await listRepository({ ...name, repo: info.repo }, info.commit, options);
   const files = inDirectory(listing, name);
   const source: Source = { name, info, options };
-  const selection = isGguf(files, name)
-    ? selectGguf(files, { source, listing })
-    : await selectSafetensors(files, source);
+  const format = formatOf(files, name);
+  const selection =
+    format === "gguf"
+      ? selectGguf(files, { source, listing })
+      : await selectDirectory(files, source, format);
   refuseTooMany(selection, name);
   const [first] = selection.files;
   if (info.isGated && first !== undefined) {
@@ -57,6 +61,7 @@ export async function planHuggingFace(
   return {
     reference: huggingFaceReference(name),
     layout: selection.layout,
+    weightFormat: selection.weightFormat,
     files: withoutTwins(selection.files).map((planned) => toPlanned(source, planned)),
     created: info.lastModified ?? UNKNOWN_TIME,
     annotations: {
@@ -99,6 +104,7 @@ interface SelectedFile {
 interface Selection {
   readonly layout: SourcePlan["layout"];
   readonly files: readonly SelectedFile[];
+  readonly weightFormat?: string | undefined;
   readonly warnings: readonly string[];
 }
 
@@ -116,11 +122,23 @@ function inDirectory(
   );
 }
 
-/** GGUF unless something else was asked for, or there is none: it is what runs everywhere. */
-function isGguf(files: readonly RepositoryFile[], { choice }: HuggingFaceName): boolean {
-  if (choice.kind === "format") return choice.format === "gguf";
-  if (choice.kind === "file") return choice.path.toLowerCase().endsWith(".gguf");
-  return choice.kind === "quant" || files.some(({ path }) => isGgufModel(path));
+/** GGUF unless something else was asked for, or there is none: it is what runs everywhere. Pickles come last. */
+function formatOf(files: readonly RepositoryFile[], { choice }: HuggingFaceName): HubFormat {
+  if (choice.kind === "format") return choice.format;
+  if (choice.kind === "file") {
+    const extension = /\.(gguf|onnx)$/.exec(choice.path.toLowerCase())?.[1];
+    return extension === "gguf" || extension === "onnx" ? extension : "safetensors";
+  }
+  if (files.some(({ path }) => isGgufModel(path))) return "gguf";
+  if (choice.kind === "quant") return isOnnxTag(files, choice.quant) ? "onnx" : "gguf";
+  if (hasSafetensors(files)) return "safetensors";
+  if (hasOnnx(files)) return "onnx";
+  return hasPytorch(without(files, directoryPrefix(choice))) ? "pytorch" : "safetensors";
+}
+
+/** A directory of a repository is a model of its own: its paths begin there. */
+function directoryPrefix(choice: HuggingFaceName["choice"]): string {
+  return choice.kind === "directory" ? `${choice.path}/` : "";
 }
 
 /** A projector, a licence and a template are for the whole repository, wherever the weights are. */
@@ -152,23 +170,37 @@ function select(role: PlannedRole, file: RepositoryFile): SelectedFile {
   return { role, path: basename(file.path), file };
 }
 
-async function selectSafetensors(
+/** Every file at its path, as engines open directories. */
+async function selectDirectory(
   files: readonly RepositoryFile[],
   source: Source,
+  format: Exclude<HubFormat, "gguf">,
 ): Promise<Selection> {
   const { name, options } = source;
-  // A directory of a repository is a model of its own: its paths begin there.
-  const prefix = name.choice.kind === "directory" ? `${name.choice.path}/` : "";
-  const relative = files.map((file) => ({ ...file, path: file.path.slice(prefix.length) }));
+  const { choice } = name;
+  const repo = displayName(name);
+  const given = directoryPrefix(choice);
+  const below = without(files, given);
+  const genai = format === "onnx" ? chooseGenaiDirectory(below, { choice, repo }) : undefined;
+  const prefix = genai === undefined ? given : `${given}${genai}/`;
+  const relative = without(files, prefix);
   const original = (file: RepositoryFile): RepositoryFile => ({
     ...file,
     path: `${prefix}${file.path}`,
   });
-  const { weights, others, warnings } = await chooseSafetensors(relative, {
-    choice: name.choice,
-    repo: displayName(name),
-    readIndex: async (index) => readIndex(name, addressOf(source, original(index)), options),
-  });
+  const choosing: Readonly<Record<typeof format, () => Chosen>> = {
+    safetensors: () =>
+      chooseSafetensors(relative, {
+        choice,
+        repo,
+        readIndex: async (index) => readIndex(name, addressOf(source, original(index)), options),
+      }),
+    // The tag has chosen the directory, which has one model.
+    onnx: () =>
+      chooseOnnx(relative, { choice: genai === undefined ? choice : { kind: "default" }, repo }),
+    pytorch: () => choosePytorch(relative, repo),
+  };
+  const { weights, others, warnings } = await choosing[format]();
   const toSelected = (role: PlannedRole, file: RepositoryFile): SelectedFile => ({
     role,
     path: file.path,
@@ -176,12 +208,22 @@ async function selectSafetensors(
   });
   return {
     layout: "directory",
+    weightFormat: format === "safetensors" ? undefined : format,
     files: [
       ...weights.map((file) => toSelected("weights", file)),
       ...others.map((file) => toSelected(roleOf(file.path), file)),
     ],
     warnings,
   };
+}
+
+type Chosen = SafetensorsChoice | Promise<SafetensorsChoice>;
+
+/** Those below a directory, as it sees them. */
+function without(files: readonly RepositoryFile[], prefix: string): RepositoryFile[] {
+  return files
+    .filter(({ path }) => path.startsWith(prefix))
+    .map((file) => ({ ...file, path: file.path.slice(prefix.length) }));
 }
 
 /** Engines take one template, that of the root. */

@@ -1,5 +1,6 @@
 /** Which files of a repository make up a model with safetensors. Pure, but for the index that may have to be read. */
 import { AppError } from "../errors.ts";
+import { foreignFormatOf } from "../oci/foreign-formats.ts";
 import { ambiguous, incomplete } from "./choice-failure.ts";
 import { type HuggingFaceChoice, pathTag } from "./name.ts";
 import {
@@ -53,8 +54,13 @@ export async function chooseSafetensors(
   const components = chooseComponents(included);
   const weights = [...root, ...components].toSorted((left, right) => byText(left.path, right.path));
   if (weights.length === 0) throw noWeights(files, request.repo);
-  const others = included.filter(({ path }) => isCompanion(path));
+  const others = companionsOf(files);
   return { weights, others, warnings: leftOut(files, new Set(weights)) };
+}
+
+/** What engines read beside the weights: configuration, tokenizer, templates, licence, and code, which is run only if allowed. */
+export function companionsOf(files: readonly RepositoryFile[]): RepositoryFile[] {
+  return files.filter(({ path }) => isIncluded(path) && isCompanion(path));
 }
 
 // --- internal ---
@@ -82,7 +88,9 @@ function isIncluded(path: string): boolean {
 
 function isCompanion(path: string): boolean {
   const name = basename(path);
-  return (COMPANIONS.test(name) || LICENSE.test(name)) && !USELESS.test(name);
+  // Code beside the weights is what `auto_map` names; elsewhere it is examples.
+  const isCode = /\.py$/i.test(name) && dirname(path) === "";
+  return (COMPANIONS.test(name) || LICENSE.test(name) || isCode) && !USELESS.test(name);
 }
 
 async function chooseRoot(
@@ -209,8 +217,11 @@ function adapterOnly(repo: string): AppError {
 function noWeights(files: readonly RepositoryFile[], repo: string): AppError {
   const pickles = files.filter(({ path }) => PICKLES.test(path)).map(({ path }) => path);
   const others = files.filter(({ path }) => OTHER_WEIGHTS.test(path)).map(({ path }) => path);
-  const hint = "Choose a repository with GGUF or safetensors files.";
-  const reason = reasonOf(pickles, others);
+  const foreign = foreignFormatOf(files.map(({ path }) => path));
+  const usual = "Choose a repository with GGUF or safetensors files.";
+  const hint = foreign === undefined ? usual : foreign.way;
+  const reason =
+    foreign === undefined ? reasonOf(pickles, others) : `its weights are of ${foreign.title}`;
   return new AppError("unsupported_model", `cannot pull \`${repo}\`: ${reason}`, { hint });
 }
 

@@ -20,6 +20,7 @@ import type { Config } from "../config.ts";
 import { formatReference, parseReference, parseRegistryHost } from "../oci/reference.ts";
 import type { Paths } from "../paths.ts";
 import type { Store } from "../store/store.ts";
+import type { ImageSettings } from "./pull-image.ts";
 import type { RemoteOverrides } from "./remote-settings.ts";
 import type { Remotes } from "./remotes.ts";
 import type { SearchQuery } from "./search.ts";
@@ -52,6 +53,12 @@ export class ModelDistribution {
     return createRemotes(toRemoteSettings(this.#options, overrides));
   }
 
+  get images(): ImageSettings {
+    const { nimPrefixes, containerEngine } = this.#options.config;
+    const env = { ...process.env, TUG_CONTAINER_ENGINE: containerEngine.value };
+    return { prefixes: nimPrefixes.value, env };
+  }
+
   async pull(request: PullRequest, { signal, onProgress }: Work): Promise<PullResult> {
     const [{ pullModel }, { createAdoptedFinder }] = await Promise.all([
       import("./pull.ts"),
@@ -67,7 +74,8 @@ export class ModelDistribution {
     });
     const findAdopted = createAdoptedFinder(this.#adoptOptions());
     const { store } = this.#options;
-    return pullModel({ store, remotes, signal, onProgress, findAdopted }, request);
+    const { images } = this;
+    return pullModel({ store, remotes, signal, onProgress, findAdopted, images }, request);
   }
 
   async push(

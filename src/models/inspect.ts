@@ -5,6 +5,7 @@ import { log } from "../log.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { layerPath } from "../oci/model-layers.ts";
 import { type ConfigFacts, emptyConfigFacts, readConfigFacts } from "./config.ts";
+import { imageBytes } from "./image-record.ts";
 
 /** A model whose config cannot be read is listed all the same, so that it can be seen and removed. */
 export async function listModels(store: Store): Promise<Model[]> {
@@ -48,7 +49,7 @@ function toModel(stored: StoredModel, { config, created }: ConfigFacts): Model {
     tags: stored.tags,
     created,
     config,
-    size_bytes: stored.sizeBytes,
+    size_bytes: imageBytes(stored) ?? stored.sizeBytes,
   };
 }
 

@@ -2,6 +2,7 @@
 import { lstat, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { AppError } from "../errors.ts";
+import { foreignFormatOf } from "../oci/foreign-formats.ts";
 import { type GgufFacts, readGgufFiles } from "../store/gguf.ts";
 import { toReadError } from "../store/read-error.ts";
 import { type ArtifactFormat, type LayerRole, pathInArtifact } from "./artifact.ts";
@@ -55,7 +56,10 @@ export async function readDirectory(
   if (![...roles.values()].includes("weights")) throw noWeights(root, walk);
   requireCompleteSets(root, found);
   await requireIndexed(root, found);
-  warnAboutPickles(found, warnings);
+  warnAboutPickles(
+    found.filter(({ path }) => !isWeights(path)),
+    warnings,
+  );
   const files = found.flatMap((file) => {
     const role = roles.get(file.path);
     return role === undefined
@@ -252,6 +256,15 @@ function noWeights(root: string, { files, links }: Walk): AppError {
     : "the directory has no weights";
   const hasGraph = files.some(({ path }) => /\.onnx$/i.test(path));
   if (hasGraph) return unusable(root, reason, "Give an ONNX model with `--onnx-dir DIR`.");
+  const foreign = foreignFormatOf(files.map(({ path }) => path));
+  if (foreign !== undefined) return unusable(root, `it is of ${foreign.title}`, foreign.way);
+  if (hasPickles) {
+    return unusable(
+      root,
+      reason,
+      "Save it as safetensors with `save_pretrained` of transformers, or give it with `--pytorch-dir DIR`: it runs where that is allowed.",
+    );
+  }
   const needed = "A model needs at least one `.safetensors`, `.gguf` or `.dduf` file";
   const linked = `${links} symbolic links were skipped: copy the files with \`cp -rL\` first`;
   const hint = links > 0 ? `${needed}; ${linked}.` : `${needed}.`;

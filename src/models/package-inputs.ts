@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import type { PackageRequest } from "../api/models.ts";
 import { AppError } from "../errors.ts";
+import { foreignFormatOf } from "../oci/foreign-formats.ts";
 import { readGgufFacts } from "../store/gguf.ts";
 import { toReadError } from "../store/read-error.ts";
 import {
@@ -11,6 +12,7 @@ import {
   type LayerRole,
   pathInArtifact,
 } from "./artifact.ts";
+import { isPickle } from "./file-classes.ts";
 import {
   checkPaths,
   type FoundFile,
@@ -28,6 +30,7 @@ import {
 import { readDirectory } from "./package-directory.ts";
 import { readOnnxInputs } from "./package-onnx.ts";
 import { readOwnInputs } from "./package-own.ts";
+import { readPytorchInputs } from "./package-pytorch.ts";
 
 export interface PackageInputs {
   readonly layout: ArtifactLayout;
@@ -45,7 +48,7 @@ export interface InputOptions {
 }
 
 /**
- * Reads what `gguf`, `safetensors_dir`, `onnx_dir`, `dduf` or `files` names, and the files that go with it.
+ * Reads what `gguf`, `safetensors_dir`, `onnx_dir`, `pytorch_dir`, `dduf` or `files` names, and the files that go with it.
  *
  * @throws usage, not_found, forbidden, invalid_model_file, unsupported_model
  */
@@ -124,14 +127,34 @@ export function refuseProjectorName(
 
 async function readWeights(request: PackageRequest, options: InputOptions): Promise<PackageInputs> {
   const { gguf, safetensors_dir: safetensors, onnx_dir: onnx, dduf, files } = request;
-  const directory = safetensors ?? onnx;
+  const { pytorch_dir: pytorch } = request;
+  const directory = safetensors ?? onnx ?? pytorch;
   if (files !== undefined) return readOwnInputs(files, { request, ...options });
   const path = gguf ?? directory ?? dduf ?? "";
   requireAbsolute(path);
   const isDirectory = await checkKind(path, { mustBeDirectory: directory !== undefined });
   if (onnx !== undefined) return readOnnxInputs(path, options);
+  if (pytorch !== undefined) return readPytorchInputs(path, options);
   if (isDirectory && dduf === undefined) return readDirectoryInputs(path, options);
   return dduf === undefined ? readGgufInputs(path, options) : readDdufInputs(path, options);
+}
+
+/** @throws unsupported_model for what no engine reads by its name; its bytes would only say that it is no GGUF */
+function refuseForeign(path: string): void {
+  const name = nameOf(path);
+  const foreign = foreignFormatOf([name]);
+  if (foreign !== undefined) {
+    throw new AppError(
+      "unsupported_model",
+      `cannot package \`${name}\`: no engine reads the format ${foreign.title}`,
+      { hint: foreign.way, details: { format: foreign.name } },
+    );
+  }
+  const flag = /\.onnx$/i.test(name) ? "--onnx-dir" : isPickle(name) ? "--pytorch-dir" : undefined;
+  if (flag === undefined) return;
+  throw new AppError("usage", `cannot package \`${name}\`: it is one file of a model of several`, {
+    hint: `Give the directory that it is in, with \`${flag} DIR\`.`,
+  });
 }
 
 /** @returns whether it is a directory */
@@ -157,7 +180,10 @@ async function readGgufInputs(
   path: string,
   { format, signal }: InputOptions,
 ): Promise<PackageInputs> {
-  const facts = await readGgufFacts(path, { signal });
+  const facts = await readGgufFacts(path, { signal }).catch((error: unknown) => {
+    refuseForeign(path);
+    throw error;
+  });
   if (facts.isProjector) throw projectorAsModel(basename(path));
   return {
     layout: "gguf",

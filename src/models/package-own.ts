@@ -5,10 +5,10 @@ import type { PackageRequest } from "../api/models.ts";
 import { AppError } from "../errors.ts";
 import { ownFormat } from "../oci/media-types.ts";
 import { toReadError } from "../store/read-error.ts";
-import { formatBinaryBytes } from "./amounts.ts";
 import { type ArtifactFormat, pathInArtifact } from "./artifact.ts";
 import { weightFormatOf } from "./file-classes.ts";
 import { type InputFile, requireAbsolute } from "./input-file.ts";
+import { plainFacts } from "./package-format.ts";
 import type { PackageInputs } from "./package-inputs.ts";
 
 /** More are a directory's, which has a flag of its own. */
@@ -36,19 +36,10 @@ export async function readOwnInputs(
   }
   const files: InputFile[] = [];
   for (const path of paths) files.push(await readOwnFile(path, format));
-  const size = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const sizes = files.map(({ sizeBytes }) => sizeBytes);
   return {
     layout: "directory",
-    facts: {
-      format: ownFormat(request.format_name) ?? "",
-      architecture: null,
-      name: null,
-      license: null,
-      quantization: null,
-      parameters: null,
-      size: formatBinaryBytes(size),
-      header: null,
-    },
+    facts: plainFacts(ownFormat(request.format_name) ?? "", sizes),
     fallbackTitle: files[0]?.path.replace(/(?<=.)\.[^.]{1,16}$/, ""),
     files,
     warnings: [],

@@ -17,6 +17,7 @@ const SOURCES = {
   gguf: "--gguf",
   safetensors_dir: "--safetensors-dir",
   onnx_dir: "--onnx-dir",
+  pytorch_dir: "--pytorch-dir",
   dduf: "--dduf",
   files: "--file",
   from: "--from",
@@ -29,7 +30,7 @@ export function requireOneSource(request: PackageRequest): void {
   );
   if (given.length === 0) {
     throw new AppError("usage", "cannot package a model: nothing says what to package", {
-      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--onnx-dir DIR`, `--dduf FILE`, `--file FILE` and `--from MODEL`.",
+      hint: "Give one of `--gguf FILE`, `--safetensors-dir DIR`, `--onnx-dir DIR`, `--pytorch-dir DIR`, `--dduf FILE`, `--file FILE` and `--from MODEL`.",
     });
   }
   if (given.length > 1) {

@@ -5,7 +5,9 @@ import { formatReference, parseReference } from "../oci/reference.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { findStored } from "./complete.ts";
 import { BUILTIN_NAME, ensureBuiltin, isBuiltin } from "./builtin.ts";
+import { isImageName } from "./image-record.ts";
 import { pullArtifact } from "./pull-artifact.ts";
+import type { ImageSettings } from "./pull-image.ts";
 import type { AdoptedFile } from "./adopt.ts";
 import type { Remotes } from "./remotes.ts";
 
@@ -16,6 +18,8 @@ export interface PullContext {
   readonly onProgress?: ProgressListener | undefined;
   /** A file of another program on this machine that should have these bytes. */
   readonly findAdopted?: (blob: { digest: string; size: number }) => AdoptedFile | undefined;
+  /** Absent: no name is a container image's. */
+  readonly images?: ImageSettings | undefined;
 }
 
 /** What a pull came to. */
@@ -53,6 +57,11 @@ async function pull(context: PullContext, request: PullRequest): Promise<Pulled>
   const foreign = await tryForeign(context, name);
   if (foreign !== undefined) return foreign;
   const reference = parseReference(name);
+  const { images } = context;
+  if (images !== undefined && isImageName(reference, images.prefixes)) {
+    const { pullImageModel } = await import("./pull-image.ts");
+    return pullImageModel({ ...context, images }, { reference, platform: request.platform });
+  }
   return pullArtifact(context, { reference, platform: request.platform });
 }
 

@@ -7,6 +7,7 @@ import { type Digest, digestOf } from "../oci/digest.ts";
 import { displayReference, formatReference, type Reference } from "../oci/reference.ts";
 import type { UploadSource } from "../oci/registry.ts";
 import type { Store } from "../store/store.ts";
+import { isImageModel } from "./image-record.ts";
 import { requireOciRegistry, sendBlobs, type OutgoingBlob } from "./outgoing.ts";
 import { chooseTarget, mountCandidates } from "./push-target.ts";
 import type { Remotes } from "./remotes.ts";
@@ -47,6 +48,7 @@ export async function pushModel(
   options: PushModelOptions,
 ): Promise<PushResult> {
   const model = await store.resolve(options.name);
+  if (isImageModel(model)) throw imageIsElsewhere(options.name);
   const reference = chooseTarget(model, options);
   requireOciRegistry(reference, "push");
   const manifest = await store.readBlob(model.manifestDescriptor);
@@ -112,6 +114,13 @@ export function requireDigest(target: Reference, digest: Digest): void {
 }
 
 // --- internal ---
+
+function imageIsElsewhere(name: string): AppError {
+  const reason = "it is a container image, of which Tug has only the name";
+  return new AppError("not_supported", `cannot push \`${name.slice(0, 200)}\`: ${reason}`, {
+    hint: "Push the image with `podman push` or `docker push`.",
+  });
+}
 
 function readRange(path: string, range: { start: number; end: number }) {
   let handle: FileHandle | undefined;

@@ -9,6 +9,7 @@ import { encodeModel, type LayerFile } from "./artifact.ts";
 import { forEachConcurrently } from "./concurrent.ts";
 import { bringBlobs } from "./layers.ts";
 import { readModelFacts } from "./model-facts.ts";
+import { plainFacts } from "./package-format.ts";
 import { reportBytes } from "./progress.ts";
 import type { Pulled, PullContext } from "./pull.ts";
 import { readOn } from "./read-on.ts";
@@ -39,7 +40,7 @@ export async function receivePlan(context: PullContext, plan: SourcePlan): Promi
     const { digest, size } = blob;
     return { role, path, digest, size, location: store.blobPath(digest) };
   });
-  const { facts, warnings } = await readModelFacts(files, { signal });
+  const { facts, warnings } = await readFacts(plan, files, signal);
   for (const message of warnings) onProgress?.({ type: "warning", message });
   const { config, manifest } = encodeModel({ ...plan, format: "docker", facts, files });
   await transaction.writeBlob(config.bytes);
@@ -51,6 +52,17 @@ export async function receivePlan(context: PullContext, plan: SourcePlan): Promi
 }
 
 // --- internal ---
+
+/** Of formats that are not opened here, the source says which it is. */
+async function readFacts(
+  { weightFormat }: SourcePlan,
+  files: readonly (LayerFile & { readonly location: string })[],
+  signal: AbortSignal,
+): ReturnType<typeof readModelFacts> {
+  if (weightFormat === undefined) return readModelFacts(files, { signal });
+  const sizes = files.flatMap(({ role, size }) => (role === "weights" ? [size] : []));
+  return { facts: plainFacts(weightFormat, sizes), warnings: [] };
+}
 
 type Known = PlannedFile & BlobId;
 

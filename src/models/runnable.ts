@@ -11,6 +11,9 @@ import {
   isProjector,
   isWeightArchive,
   ownFormat,
+  PIPELINE,
+  PIPELINE_INDEX,
+  PYTORCH,
   weightFormat,
 } from "../oci/media-types.ts";
 import { readDefaults } from "../oci/model-defaults.ts";
@@ -21,10 +24,13 @@ import { toReadError } from "../store/read-error.ts";
 import type { Store, StoredModel } from "../store/store.ts";
 import { ensureBuiltin, isBuiltin } from "./builtin.ts";
 import { readConfigFacts, weightLayers } from "./config.ts";
+import { IMAGE_FORMAT, requireImage } from "./image-record.ts";
 import {
   readStoredGgufShape,
   readStoredOnnxShape,
+  readStoredPipelineShape,
   readStoredSafetensorsShape,
+  readStoredTraits,
   type StoredFiles,
 } from "./stored-shape.ts";
 
@@ -32,6 +38,8 @@ export interface RunnableOptions {
   /** Files that may be named by their absolute path: any, or those of a list. */
   readonly paths: "allow" | readonly string[];
   readonly signal?: AbortSignal;
+  /** Beginnings of names of container images that may be run, besides NVIDIA's. */
+  readonly imagePrefixes?: readonly string[];
 }
 
 /**
@@ -50,7 +58,11 @@ export async function resolveRunnable(
   }
   const { signal = new AbortController().signal } = options;
   const model = isBuiltin(name) ? await ensureBuiltin(store, { signal }) : await find(store, name);
-  return toRunnableModel(store, model, { name, signal });
+  const runnable = await toRunnableModel(store, model, { name, signal });
+  if (runnable.format === IMAGE_FORMAT) {
+    await requireImage(store, model, { name, prefixes: options.imagePrefixes ?? [] });
+  }
+  return runnable;
 }
 
 // --- internal ---
@@ -139,7 +151,8 @@ async function toRunnableModel(
     });
   const weights = weightLayers(facts);
   const bytes = weights.reduce((sum, { size }) => sum + size, 0);
-  const known = weights.length === 0 ? undefined : formatOf(configFormat, weights);
+  const known =
+    weights.length === 0 ? undefined : formatOfModel(configFormat, weights, facts.layers);
   const { format, weightBytes } =
     known === undefined && facts.layers.some(({ mediaType }) => isWeightArchive(mediaType))
       ? await readUnpacked(openBundle, signal)
@@ -155,6 +168,7 @@ async function toRunnableModel(
     contextTokens: facts.packagedContext ?? undefined,
     ...sideBytes(facts.layers),
     ...shapeReader(store, { format: known, weights, layers: facts.layers }),
+    ...traitsReader(store, { format, layers: facts.layers }),
     openBundle,
   };
 }
@@ -169,10 +183,23 @@ function shapeReader(
   return { readShape: (signal) => read(store, files, signal) };
 }
 
+/** Of formats whose models come with a `config.json` that engines go by. */
+function traitsReader(
+  store: Store,
+  { format, layers }: { readonly format: ModelFormat; readonly layers: readonly ModelLayer[] },
+): Pick<RunnableModel, "readTraits"> {
+  if (format !== "safetensors" && format !== PYTORCH) return {};
+  return { readTraits: () => readStoredTraits(store, layers) };
+}
+
 const SHAPE_READERS: Readonly<Record<string, typeof readStoredGgufShape>> = {
   gguf: readStoredGgufShape,
   safetensors: readStoredSafetensorsShape,
   onnx: readStoredOnnxShape,
+  dduf: readStoredPipelineShape,
+  [PIPELINE]: readStoredPipelineShape,
+  // As of ONNX: its `config.json` says what there is to know.
+  [PYTORCH]: readStoredOnnxShape,
 };
 
 /** What is loaded beside the weights. */
@@ -206,6 +233,17 @@ function noKnownWeights(name: string): AppError {
   return new AppError("unsupported_model", `cannot run \`${name}\`: it has no weights known here`, {
     hint: "`tug inspect` shows what it is made of.",
   });
+}
+
+/** A directory of a diffusion pipeline has safetensors, but none that an engine for language models reads. */
+function formatOfModel(
+  text: string | null,
+  weights: readonly ModelLayer[],
+  layers: readonly ModelLayer[],
+): ModelFormat | undefined {
+  const format = formatOf(text, weights);
+  const isPipeline = format === "safetensors" && layers.some(({ path }) => path === PIPELINE_INDEX);
+  return isPipeline ? PIPELINE : format;
 }
 
 /** What the config says, else what the layers are, else what the config calls what nobody knows here. */

@@ -1,6 +1,9 @@
 /** Facts of a safetensors model: from the headers of all its shards and the `config.json` beside them. */
 import { open } from "node:fs/promises";
 import { isRecord } from "../oci/descriptor.ts";
+import { PIPELINE, PIPELINE_INDEX } from "../oci/media-types.ts";
+import { foreignFormat } from "../oci/foreign-formats.ts";
+import { toTraits } from "../store/model-traits.ts";
 import { toReadError } from "../store/read-error.ts";
 import {
   readSafetensorsHeader,
@@ -41,11 +44,17 @@ export async function readSafetensorsFacts(
     ({ role, path }) => role === "weights" && weightFormatOf(path) === "safetensors",
   );
   const counted = await withoutCopies(weights, files, warnings);
-  const config = await readConfig(counted[0], files, warnings);
+  // The first part of a pipeline that has weights says nothing of the whole.
+  const isPipeline = files.some(({ path }) => path === PIPELINE_INDEX);
+  const config = isPipeline ? {} : await readConfig(counted[0], files, warnings);
+  const foreign = foreignFormat(toTraits(config).quantization ?? "");
+  if (foreign !== undefined)
+    warnings.push(`no engine reads weights in ${foreign.title}. ${foreign.way.replace(/\.$/, "")}`);
   const headers: SafetensorsHeader[] = [];
   for (const { path, location } of counted)
     headers.push(await readSafetensorsHeader({ name: path, location }, { signal }));
-  return { facts: toSafetensorsFacts(headers, config), warnings };
+  const facts = toSafetensorsFacts(headers, config);
+  return { facts: isPipeline ? { ...facts, architecture: PIPELINE } : facts, warnings };
 }
 
 /**

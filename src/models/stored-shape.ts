@@ -4,6 +4,7 @@ import { isRecord } from "../oci/descriptor.ts";
 import type { ModelLayer } from "../oci/model-layers.ts";
 import { readGgufShape } from "../store/gguf.ts";
 import type { ModelShape } from "../store/model-shape.ts";
+import { type ModelTraits, toTraits } from "../store/model-traits.ts";
 import { readSafetensorsHeader, type SafetensorsTensor } from "../store/safetensors-header.ts";
 import { toSafetensorsShape } from "../store/safetensors-shape.ts";
 import type { Store } from "../store/store.ts";
@@ -57,6 +58,21 @@ export async function readStoredOnnxShape(
   const more = genai === undefined ? {} : fromGenai(await readConfig(store, genai));
   const weightBytes = weights.reduce((sum, { size }) => sum + size, 0);
   return toSafetensorsShape({ ...config, ...more }, { weightBytes, inputBytes: 0 });
+}
+
+/** Of the `config.json` at the top; without one nothing is said. */
+export async function readStoredTraits(
+  store: Store,
+  layers: readonly ModelLayer[],
+): Promise<ModelTraits> {
+  const found = layers.find(({ path }) => path === "config.json");
+  return toTraits(found === undefined ? {} : await readConfig(store, found));
+}
+
+/** Of a diffusion pipeline only the sizes count. */
+export function readStoredPipelineShape(_: Store, { weights }: StoredFiles): Promise<ModelShape> {
+  const weightBytes = weights.reduce((sum, { size }) => sum + size, 0);
+  return Promise.resolve(toSafetensorsShape({}, { weightBytes, inputBytes: 0 }));
 }
 
 // --- internal ---

@@ -72,6 +72,14 @@ export function weightFormat(
   return isWeightFormat(extension) ? extension : undefined;
 }
 
+/** A directory of a diffusion pipeline, and the file that makes it one. Its weights are safetensors. */
+export const PIPELINE = "diffusers";
+export const PIPELINE_INDEX = "model_index.json";
+
+/** What `config.format` says of ONNX exports, and of PyTorch's checkpoints, which are pickles. */
+export const ONNX = "onnx";
+export const PYTORCH = "pytorch";
+
 /**
  * A format that is none of those known here, by `config.format`: lower case; undefined for a known one and for what is no
  * name. Its weights are files like any other.

@@ -1,10 +1,13 @@
 /** Which engine serves a request. */
 import { AppError } from "../errors.ts";
-import type { Backend, Machine, Mode, RunnableModel } from "./backend.ts";
+import { foreignFormat } from "../oci/foreign-formats.ts";
+import type { Backend, Machine, Mode, ModelTraits, RunnableModel } from "./backend.ts";
 
 export interface ChoiceRequest {
   readonly model: Pick<RunnableModel, "name" | "format">;
   readonly mode: Mode;
+  /** What is known of it besides its format. */
+  readonly traits?: ModelTraits | undefined;
   /** Wins over every preference; it is an error if it cannot serve the model. */
   readonly backend?: string | undefined;
   /** Default: this one. */
@@ -59,6 +62,9 @@ function problem(backend: Backend, request: ChoiceRequest): string | undefined {
   if (!backend.formats.includes(model.format)) {
     return `${backend.name} does not read ${model.format} models`;
   }
+  const { traits } = request;
+  const unreadable = traits === undefined ? undefined : backend.unreadable?.(traits);
+  if (unreadable !== undefined) return `${backend.name} does not read ${unreadable}`;
   if (!backend.modes.includes(mode)) return `${backend.name} does not offer ${mode}`;
   const reason = backend.problem?.(machine);
   return reason === undefined ? undefined : `${backend.name} does not run here: ${reason}`;
@@ -79,7 +85,7 @@ function unsupported(request: ChoiceRequest, backends: readonly Backend[]): AppE
   const formats = new Set(usable.flatMap((backend) => backend.formats));
   const others =
     formats.size === 0 ? "" : `Use a model in one of these formats: ${[...formats].join(", ")}.`;
-  const way = readers.length === 0 ? (NEAREST_WAYS[model.format] ?? OWN_WAY) : undefined;
+  const way = nearestWay(request, readers);
   return new AppError("unsupported_model", `cannot run \`${model.name}\`: ${reason}`, {
     hint: [installHint(missing), way, others].filter(Boolean).join(" ") || undefined,
     details: { format: model.format, mode, backends: backends.map(({ name }) => name) },
@@ -93,12 +99,13 @@ function installHint(backend: Backend | undefined): string | undefined {
 
 const OWN_WAY = "Configure an engine for it in `[engines]` of config.toml.";
 
-/** What those have who come with a format that no engine reads. */
-const NEAREST_WAYS: Readonly<Record<string, string>> = {
-  tflite: "Take the model from which it was converted, as safetensors or GGUF.",
-  litertlm: "Take the model from which it was converted, as safetensors or GGUF.",
-  coreml: "Take the model from which it was converted, as safetensors: MLX runs it on a Mac.",
-  openvino: "Take the model from which it was converted, as safetensors or GGUF.",
-  tensorrt: "Take the model from which it was built, as safetensors.",
-  exl2: "Take the same model as GGUF: it comes in as few bits.",
-};
+/** What those have who come with what no engine reads. */
+function nearestWay(
+  { model, traits }: ChoiceRequest,
+  readers: readonly Backend[],
+): string | undefined {
+  if (readers.length === 0) return foreignFormat(model.format)?.way ?? OWN_WAY;
+  const { quantization } = traits ?? {};
+  if (quantization === undefined) return undefined;
+  return foreignFormat(quantization)?.way ?? "Take the same model as GGUF: llama.cpp runs it.";
+}

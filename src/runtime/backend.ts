@@ -4,16 +4,17 @@
  * Values and interfaces only: nothing here does I/O.
  */
 
-import type { ModelSettings } from "../api/settings.ts";
+import type { ModelSettings, SettingName } from "../api/settings.ts";
 import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
+import type { ModelTraits } from "../store/model-traits.ts";
 
 /** An engine gets so many requests at a time for each of its slots: one that is served, one that follows at once. */
 export const REQUESTS_A_SLOT = 2;
 
-export type { Bundle, ModelFormat, RunnableModel };
+export type { Bundle, ModelFormat, ModelTraits, RunnableModel };
 
 /** What a worker was started to do; it is part of the worker's identity. */
-export type Mode = "completion" | "embedding" | "reranking";
+export type Mode = "completion" | "embedding" | "reranking" | "image-generation";
 
 /** Settings that shape the process. Two workers with different ones are two workers. */
 export interface WorkerSettings {
@@ -36,11 +37,15 @@ export interface WorkerSettings {
   readonly adapters?: readonly string[] | undefined;
   /** The devices it may use, by `DeviceId`; undefined leaves it to the engine. */
   readonly devices?: readonly string[] | undefined;
+  /** Code that comes with the model may run. */
+  readonly trustsCode?: boolean | undefined;
   /** Extra engine flags, verbatim, already split into words. */
   readonly runtimeFlags: readonly string[];
   /** Files that the flags name: the engine must be able to read them. Absolute paths. */
   readonly files?: readonly string[] | undefined;
   readonly draft?: DraftSettings | undefined;
+  /** RPC servers (`host:port`) that compute for it, for an engine with `rpc`. */
+  readonly remotes?: readonly string[] | undefined;
 }
 
 /** What a running engine says of itself, by the names of settings: `context_size`, `parallel`, `model_path`, … */
@@ -71,6 +76,8 @@ export interface Installation {
   readonly command: readonly string[];
   /** RFC 3339. */
   readonly installedAt: string;
+  /** Why it is this variant: `cuda: NVIDIA GeForce RTX 4090 (…)`. Absent where the source has one for all machines. */
+  readonly reason?: string | undefined;
   /** What it runs with besides its directory, such as the files of a Python that is not its own. Absolute paths. */
   readonly needs?: readonly string[] | undefined;
 }
@@ -94,6 +101,19 @@ export interface ArgsInput {
   readonly architecture?: string | undefined;
   /** Of the memory of each GPU what it may take, 0 to 1, for an engine that takes all at once; undefined: its own default. */
   readonly gpuShare?: number | undefined;
+  /** It will be put to sleep when others need its GPUs: see `Backend.sleep`. */
+  readonly sleeps?: boolean | undefined;
+  /** Address of the Ray cluster that it computes with. */
+  readonly cluster?: string | undefined;
+  /** For what it compiles: it outlives the worker. Undefined: there is no such place. */
+  readonly cacheDirectory?: string | undefined;
+}
+
+/** How an engine was started. */
+export interface StartedRun {
+  readonly installation: Installation;
+  readonly socket: string;
+  readonly port: number | undefined;
 }
 
 /** The engine's own arguments, without `Installation.command`. */
@@ -115,6 +135,12 @@ export interface FlagMemory {
   readonly microBatch?: number | undefined;
   /** Layers with a sliding window keep all of the context. */
   readonly keepsWholeWindows?: boolean | undefined;
+  /** GPUs that it runs on, and parts that it is split into: what is more are copies. */
+  readonly gpus?: { readonly count: number; readonly parts: number } | undefined;
+  /** Of the memory of each GPU what the engine takes, 0 to 1. */
+  readonly gpuShare?: number | undefined;
+  /** The engine is not to be put to sleep. */
+  readonly staysAwake?: boolean | undefined;
 }
 
 export interface ReadFlags {
@@ -139,6 +165,8 @@ export interface ExitFacts {
   readonly stderrTail: string;
   /** Whether the system ended processes for lack of memory during its life; undefined where it does not tell. */
   readonly wasMemoryShort?: boolean | undefined;
+  /** `WorkerSettings.remotes`. */
+  readonly remotes?: readonly string[] | undefined;
 }
 
 /** One sentence for people, made of an engine's log. */
@@ -179,6 +207,10 @@ export interface InstallRecipe {
   readonly gpuNeeds?: GpuNeeds | undefined;
   /** It is configured, not installed: what is there, found anew each time. @throws install_failed if it is not there */
   config?(env: Readonly<Record<string, string | undefined>>): Promise<Installation>;
+  /** The variant of what `config` finds, where finding it runs programs and this does not. */
+  configVariant?(env: Readonly<Record<string, string | undefined>>): Promise<string>;
+  /** Before a start of what is configured: writes what it needs and is not there. @throws install_failed */
+  prepare?(installation: Installation): Promise<void>;
   /** An executable of the user's own. */
   readonly path?: {
     /** Environment variables that name the file or its directory, first set wins. */
@@ -192,6 +224,8 @@ export interface InstallRecipe {
     readonly version: string;
     /** Asset file names to try in order, for this machine and variant; empty if there is none. */
     assets(machine: Machine, gpu: Gpu, version: string): readonly string[];
+    /** Further assets that one needs, unpacked beside the program. */
+    companions?(asset: string): readonly string[];
     readonly executable: string;
   };
   /** A directory in a container image. */
@@ -210,6 +244,8 @@ export interface InstallRecipe {
   /** Debian packages, unpacked into one flat directory. */
   readonly apt?: {
     packages(gpu: Gpu): readonly string[];
+    /** What comes along where the archive has it. */
+    extras?(gpu: Gpu): readonly string[];
     /** The suite to fall back to where the host's own suites lack `mainPackage`. */
     readonly suite: string;
     readonly mainPackage: string;
@@ -236,6 +272,42 @@ export interface InstallRecipe {
   };
 }
 
+/** What an engine that takes GPUs whole has there besides weights and cache. */
+export interface ReservingGpus {
+  /** Bytes on each: the driver's context, libraries, captured graphs. */
+  readonly fixedBytes: number;
+  /** Tokens that are computed at once, whose intermediate results lie there. */
+  readonly batchTokens: number;
+  /** Bytes of main memory of the process that each GPU but the first adds. */
+  readonly processBytes: number;
+}
+
+export interface RpcServeOptions {
+  /** IPv4 address. */
+  readonly host: string;
+  readonly port: number;
+  /** By the engine's own names, such as `CUDA0`; empty: its own choice. */
+  readonly devices: readonly string[];
+  /** Where it keeps large tensors; undefined: nowhere. */
+  readonly cacheDirectory?: string | undefined;
+}
+
+/** How an engine computes on other machines. Pure. */
+export interface RpcSupport {
+  /** Names of the server's program, which lies beside the engine's own, without a system's extension; best first. */
+  readonly executables: readonly string[];
+  /** The server's own arguments. */
+  serve(options: RpcServeOptions): EngineCommand;
+  /** Arguments of the engine that make it print the devices of a server. */
+  listDevices(server: string): EngineCommand;
+  /** @returns bytes that the server offers; undefined if nothing of that was printed */
+  parseDevices(stdout: string): number | undefined;
+  /** Pure. The server's end as a sentence. */
+  explainExit(facts: ExitFacts): ExitReason;
+  /** Flags name the devices that it may use, and no server's is among them. */
+  avoids(flags: readonly string[]): boolean;
+}
+
 export interface Machine {
   readonly platform: NodeJS.Platform;
   readonly arch: NodeJS.Architecture;
@@ -247,23 +319,65 @@ export interface Backend {
   readonly modes: readonly Mode[];
   /** Why it cannot run on a machine: a clause such as "it needs Linux"; undefined if it can. Absent: it runs everywhere. */
   problem?(machine: Machine): string | undefined;
+  /**
+   * Pure. What of a model of its formats it cannot read, as what follows "does not read": "weights in EXL2"; undefined if
+   * it reads it. Absent: it reads all.
+   */
+  unreadable?(traits: ModelTraits): string | undefined;
+  /** Pure. Whether it can run such a model only with the code that comes with it. Absent: it runs no model's code. */
+  needsCode?(traits: ModelTraits): boolean;
+  /** Settings that it has nothing for, and what it does instead, as a clause. `explain` says so. Absent: it has all. */
+  readonly ignores?: Readonly<Partial<Record<SettingName, string>>> | undefined;
   readonly recipe: InstallRecipe;
   /** Chosen by itself only where somebody has installed it: it takes gigabytes, and a GPU. */
   readonly onlyWhereInstalled?: boolean | undefined;
   /** Files of a tiny model that its installation is tried with, by name. Absent: it reads GGUF, and tries Pebble. */
   smokeFiles?(): Readonly<Record<string, string | Uint8Array>>;
+  /** What it is asked with it, for an engine that does not chat. Any answer of status 200 will do. */
+  readonly smokeRequest?: { readonly path: string; readonly body: object } | undefined;
   /** Paths that it answers requests on. Absent: those of llama-server. */
   readonly paths?: readonly string[] | undefined;
   /** Members of a request that it takes: others are left out. Absent: it ignores what it does not know. */
   readonly fields?: ReadonlySet<string> | undefined;
-  /** What it calls the model, where it answers to no other name. */
+  /** What it calls the model, where it answers to no other name; `served_model` of its report wins. */
   readonly servedModel?: string | undefined;
   /** Bytes that its process takes without a model; absent: as many as llama-server. */
   readonly processBytes?: number | undefined;
+  /**
+   * It takes its share of GPUs whole when it starts, weights and cache alike, shares a model out evenly to several, and
+   * has nothing of it elsewhere. Absent: layers lie where they fit.
+   */
+  readonly reservesGpus?: ReservingGpus | undefined;
+  /**
+   * Requests (POST) that move its weights from GPUs to main memory and back, for an engine that reserves GPUs. Absent: one
+   * that has to make room is ended.
+   */
+  readonly sleep?: { readonly path: string; readonly wakePath: string } | undefined;
+  /** It compiles parts of itself for a model: that is kept beside it, for each model apart, and goes with it. */
+  readonly keepsCompiled?: boolean | undefined;
+  /** How long its installation may be tried, in ms; absent: a minute. */
+  readonly smokeBoundMs?: number | undefined;
+  /** It can compute with other machines of a Ray cluster. */
+  readonly joinsCluster?: boolean | undefined;
+  /** Absent: it computes on this machine alone. */
+  readonly rpc?: RpcSupport | undefined;
+  /** It runs in a container, which confines it: no sandbox is put around what starts it. */
+  readonly confinedBy?: "container" | undefined;
+  /**
+   * The process whose memory counts, with all that descend from it, where it does not descend from the one that was
+   * started; asked once, when it is ready. Undefined: nobody can tell. Absent: it is the one that was started.
+   */
+  findProcess?(run: StartedRun, signal: AbortSignal): Promise<number | undefined>;
+  /** Where nobody says a context, it decides itself. Absent: what fits the budget is computed for it. */
+  readonly choosesContext?: boolean | undefined;
   /** Default: a unix socket. On a port others of this machine reach it, and nothing parts it from the network. */
   readonly listensOn?: "socket" | "port" | undefined;
   /** Path that answers 200 once the worker can serve. */
   readonly readinessPath: string;
+  /** A load that takes longer is given up, in ms; absent: it may take as long as it makes progress. */
+  readonly readyBoundMs?: number | undefined;
+  /** Absolute path of the directory that it starts in. Absent: the worker's own, where its socket is. */
+  readonly startsIn?: string | undefined;
   /** Pure. Throws `usage` for a setting the engine cannot honour. */
   args(input: ArgsInput): EngineCommand;
   /**

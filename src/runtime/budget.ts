@@ -93,7 +93,7 @@ export function toBudget(devices: readonly Device[], rule: BudgetRule, held: Dem
 
 /** A worker as the supervisor lists it. */
 export interface Holder {
-  readonly state: "starting" | "ready" | "draining";
+  readonly state: "starting" | "ready" | "asleep" | "draining";
   /** What it is expected to hold. */
   readonly demand: Demand;
   /** What it was measured to hold; null where nobody measures. */
@@ -124,7 +124,7 @@ export function findBudgetWarnings(
   rule: BudgetRule,
 ): readonly string[] {
   const warnings = Object.keys(rule.named)
-    .filter((name) => !devices.some(({ id, kind }) => id === name || kind === name))
+    .filter((name) => !devices.some((device) => namesOf(device).includes(name)))
     .map(
       (name) =>
         `the memory budget names \`${name}\`, which this machine or its engine does not have`,
@@ -173,8 +173,18 @@ function budgetOf(
   return budget;
 }
 
-function findAmount({ id, kind }: Device, { each, named }: BudgetRule): BudgetAmount | undefined {
-  return named[id] ?? named[kind] ?? each;
+function findAmount(device: Device, { each, named }: BudgetRule): BudgetAmount | undefined {
+  const name = namesOf(device).find((one) => Object.hasOwn(named, one));
+  return name === undefined ? each : named[name];
+}
+
+/** What a rule may call it, the narrowest first: one that several kinds of builds use has several names. */
+function namesOf({ id, alias = id, kind }: Device): readonly string[] {
+  return [id, alias, kind, kindOf(id), kindOf(alias)];
+}
+
+function kindOf(id: DeviceId): string {
+  return id.replace(/:.*/, "");
 }
 
 function toBytes(amount: BudgetAmount, { totalBytes }: Device): number {
@@ -196,7 +206,9 @@ function safeShare(device: Device): number {
 }
 
 function parsePart(part: string): readonly [string, BudgetAmount] {
-  const found = /^(ram|(?:cuda|rocm|vulkan|metal)(?::\d{1,3})?)\s*=\s*(.*)$/i.exec(part);
+  const found = /^(ram|(?:cuda|rocm|vulkan|metal|sycl|musa|cann)(?::\d{1,3})?)\s*=\s*(.*)$/i.exec(
+    part,
+  );
   if (found !== null) {
     const [, device = "", amount = ""] = found;
     return [device.toLowerCase(), parseAmount(amount, { mayBeNothing: true })];

@@ -2,24 +2,37 @@
  * Reads `[engines."NAME"]` of config.toml where it has a `command`: an engine of the user's own. Pure. Tables without
  * one are about engines that Tug knows, see `engine-settings.ts`.
  */
+import { parseDuration } from "../config.ts";
 import { AppError } from "../errors.ts";
+import { formatReference, parseReference } from "../oci/reference.ts";
 import type { Mode, ModelFormat } from "./backend.ts";
+import { parseBudget } from "./budget.ts";
 import { findPlaceholders, type Placeholder, PLACEHOLDERS } from "./custom-command.ts";
+import { programTexts } from "./program-text.ts";
 import { splitShellWords } from "./shell-words.ts";
 
 export interface CustomDefinition {
   readonly name: string;
   /** The program and its arguments, with placeholders. At least one word. */
   readonly command: readonly string[];
+  /** May be empty where there are `models`. */
   readonly formats: readonly ModelFormat[];
+  /** Whole references of models that it brings itself: they have no files here. */
+  readonly models: readonly string[];
   readonly modes: readonly Mode[];
   /** Path that answers 200 once it can serve. */
   readonly ready: string;
+  /** How long its load may take; undefined: as long as it makes progress. */
+  readonly readyTimeoutMs: number | undefined;
+  /** Bytes of main memory that it takes besides the model's files. */
+  readonly memoryBytes: number | undefined;
   readonly servedModel: string | undefined;
   /** Values have placeholders, too. */
   readonly env: Readonly<Record<string, string>>;
   /** Files and directories besides those that the command names; absolute, or below `~/`. */
   readonly reads: readonly string[];
+  /** Where it starts; absolute, or below `~/`. */
+  readonly cwd: string | undefined;
 }
 
 /** Whether a table of `[engines]` is one of these. */
@@ -44,17 +57,25 @@ export function readDefinition(
   }
   const command = readCommand(table["command"], fail);
   const env = readEnv(table["env"], fail);
-  checkPlaceholders([...command, ...Object.values(env)], fail);
-  refuseShellText(command, fail);
+  const models = readModels(table["models"], fail);
+  const formats = readFormats(table["formats"], models, fail);
+  const words = [...command, ...Object.values(env)];
+  checkPlaceholders(words, fail);
+  if (formats.length === 0) refuseFiles(words, fail);
+  refuseProgramText(command, fail);
   return {
     name,
     command,
     env,
-    formats: readFormats(table["formats"], fail),
+    formats,
+    models,
     modes: readModes(table["modes"], fail),
     ready: readReady(table["ready"], fail),
+    readyTimeoutMs: readTimeout(table["ready_timeout"], fail),
+    memoryBytes: readMemory(table["memory"], fail),
     servedModel: readServed(table["served_model"], fail),
     reads: readReads(table["reads"], fail),
+    cwd: readCwd(table["cwd"], fail),
   };
 }
 
@@ -65,13 +86,17 @@ type Fail = (reason: string, hint: string) => AppError;
 const KNOWN: ReadonlySet<string> = new Set([
   "command",
   "formats",
+  "models",
   "modes",
   "ready",
+  "ready_timeout",
+  "memory",
   "served_model",
   "env",
   "reads",
+  "cwd",
 ]);
-const MODES: readonly Mode[] = ["completion", "embedding", "reranking"];
+const MODES: readonly Mode[] = ["completion", "embedding", "reranking", "image-generation"];
 
 /** It is a word of paths of the API, and of directories. */
 const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/i;
@@ -79,10 +104,11 @@ const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/i;
 const TAKEN = /^v\d+$/i;
 const FORMAT = /^[a-z0-9][a-z0-9._+-]{0,63}$/;
 const VARIABLE = /^[a-z_][a-z0-9_]{0,127}$/i;
-const SHELL = /(?:^|[\\/])(?:ba|da|z|k|fi|a)?sh(?:\.exe)?$/;
 /** What they stand for others have chosen. */
 const FROM_MODEL: readonly Placeholder[] = ["MODEL", "MODEL_DIR", "MODEL_NAME"];
 const CONTROLS = /\p{Cc}/u;
+/** Absolute, or below `~/`. */
+const PATH = /^(?:~?\/.|[a-z]:[\\/])/i;
 
 /** More than any command line has, less than systems take. */
 const MAX_WORDS = 512;
@@ -147,20 +173,50 @@ function checkPlaceholders(words: readonly string[], fail: Fail): void {
   throw fail(reason, "Put `${SOCKET}`, a unix socket, or `${PORT}` into `command`, one of them.");
 }
 
-/** Names of files come from whoever packaged the model: in the text of a shell they would be commands. */
-function refuseShellText(command: readonly string[], fail: Fail): void {
-  const [program = "", ...words] = command;
-  if (!SHELL.test(program)) return;
-  const at = words.findIndex((word) => /^-[a-z]*c$/i.test(word));
-  const { known } = findPlaceholders(at < 0 ? [] : words.slice(at + 1, at + 2));
+/** Names of files come from whoever packaged the model: in the text of a program they would be commands. */
+function refuseProgramText(command: readonly string[], fail: Fail): void {
+  const { known } = findPlaceholders(programTexts(command));
   const named = FROM_MODEL.find((name) => known.has(name));
   if (named === undefined) return;
   const hint = `Give it as an argument: \`["sh", "-c", "engine \\"$1\\"", "sh", "\${${named}}"]\`.`;
-  throw fail(`\`\${${named}}\` stands in the text of a shell`, hint);
+  throw fail(`\`\${${named}}\` stands in the text of a program`, hint);
 }
 
-function readFormats(value: unknown, fail: Fail): readonly ModelFormat[] {
-  const hint = 'Write it as `formats = ["gguf"]`; a format may be one of your own.';
+/** Of models that the engine brings itself there are none. */
+function refuseFiles(words: readonly string[], fail: Fail): void {
+  const { known } = findPlaceholders(words);
+  const named = (["MODEL", "MODEL_DIR"] as const).find((name) => known.has(name));
+  if (named === undefined) return;
+  const hint =
+    "Leave it out, or say in `formats` which files it reads; `${MODEL_NAME}` is the name.";
+  throw fail(`\`\${${named}}\` stands for files, and its \`models\` have none here`, hint);
+}
+
+/** As people write them, made whole. */
+function readModels(value: unknown, fail: Fail): readonly string[] {
+  if (value === undefined) return [];
+  const hint = 'Write it as `models = ["me/thing"]`: what its own models are asked for by.';
+  if (!isTexts(value, MAX_ENTRIES, MAX_TEXT) || value.length === 0) {
+    throw fail("`models` is not a list of texts", hint);
+  }
+  const whole = value.map((name) => {
+    try {
+      return formatReference(parseReference(name));
+    } catch {
+      throw fail(`\`${shown(name)}\` is no name of a model`, hint);
+    }
+  });
+  return [...new Set(whole)];
+}
+
+function readFormats(
+  value: unknown,
+  models: readonly string[],
+  fail: Fail,
+): readonly ModelFormat[] {
+  const hint =
+    'Write it as `formats = ["gguf"]`; a format may be one of your own. Or say with `models = ["NAME"]` what it brings itself.';
+  if (value === undefined && models.length > 0) return [];
   if (value === undefined) throw fail("it does not say which `formats` it serves", hint);
   if (!isTexts(value, MAX_ENTRIES, MAX_TEXT) || value.length === 0) {
     throw fail("`formats` is not a list of texts", hint);
@@ -187,6 +243,41 @@ function readReady(value: unknown, fail: Fail): string {
   const isPath = typeof value === "string" && /^\/[^\s#]*$/.test(value);
   if (isPath && value.length <= MAX_TEXT && !CONTROLS.test(value)) return value;
   throw fail("`ready` is not a path", 'Write it as `ready = "/health"`.');
+}
+
+/** Nobody waits for longer. Milliseconds. */
+const MAX_TIMEOUT_MS = 24 * 3_600_000;
+
+function readTimeout(value: unknown, fail: Fail): number | undefined {
+  if (value === undefined) return undefined;
+  const ms = typeof value === "string" ? orUndefined(() => parseDuration(value)) : undefined;
+  if (ms !== undefined && ms > 0 && ms <= MAX_TIMEOUT_MS) return ms;
+  throw fail("`ready_timeout` is not a time", 'Write it as `ready_timeout = "10m"`, at most 24h.');
+}
+
+function readMemory(value: unknown, fail: Fail): number | undefined {
+  if (value === undefined) return undefined;
+  const amount = typeof value === "string" ? orUndefined(() => parseBudget(value).each) : undefined;
+  if (amount !== undefined && "bytes" in amount) return amount.bytes;
+  throw fail("`memory` is not a size", 'Write it as `memory = "8GB"`.');
+}
+
+function orUndefined<T>(parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch {
+    return undefined;
+  }
+}
+
+function readCwd(value: unknown, fail: Fail): string | undefined {
+  if (value === undefined) return undefined;
+  const [path = ""] = isTexts([value], 1, MAX_WORD) ? [value as string] : [];
+  if (PATH.test(path)) return path;
+  throw fail(
+    "`cwd` is no absolute path",
+    'Write it as `cwd = "/opt/engine"`, absolute or below `~/`.',
+  );
 }
 
 function readServed(value: unknown, fail: Fail): string | undefined {
@@ -219,7 +310,7 @@ function readReads(value: unknown, fail: Fail): readonly string[] {
   if (value === undefined) return [];
   const hint = 'Write it as `reads = ["/opt/engine"]`, absolute or below `~/`.';
   if (!isTexts(value, MAX_ENTRIES, MAX_WORD)) throw fail("`reads` is not a list of texts", hint);
-  const wrong = value.find((path) => !/^(?:~?\/.|[a-z]:[\\/])/i.test(path));
+  const wrong = value.find((path) => !PATH.test(path));
   if (wrong === undefined) return value;
   throw fail(`\`${shown(wrong)}\` in \`reads\` is no absolute path`, hint);
 }

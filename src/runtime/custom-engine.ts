@@ -3,6 +3,7 @@ import { AppError } from "../errors.ts";
 import type { Backend, ExitFacts, ExitReason, FlagOptions, ReadFlags } from "./backend.ts";
 import { expand, findPlaceholders, valuesOf } from "./custom-command.ts";
 import { type CustomDefinition, isCustomTable, readDefinition } from "./custom-definition.ts";
+import { ownModelsFormat, toOwnModels } from "./custom-models.ts";
 import { expandHome, findCustomEngine } from "./custom-install.ts";
 
 /**
@@ -10,15 +11,17 @@ import { expandHome, findCustomEngine } from "./custom-install.ts";
  *
  * @param tables as they stand in the file, by name
  * @param reserved names of the engines that Tug knows
- * @throws usage
+ * @throws usage (a table that cannot be understood; two engines with a model of one name)
  */
 export function readCustomEngines(
   tables: Readonly<Record<string, unknown>>,
   reserved: readonly string[],
 ): readonly Backend[] {
-  return Object.entries(tables).flatMap(([name, table]) =>
-    isCustomTable(table) ? [customEngine(readDefinition(name, table, reserved))] : [],
+  const definitions = Object.entries(tables).flatMap(([name, table]) =>
+    isCustomTable(table) ? [readDefinition(name, table, reserved)] : [],
   );
+  toOwnModels(definitions);
+  return definitions.map(customEngine);
 }
 
 // --- internal ---
@@ -31,14 +34,17 @@ const COMPLAINT = /error|exception|panic|fatal|cannot|failed/i;
 const MEMORY_HINT = "Give it a smaller context, or unload other models with `tug unload --all`.";
 
 function customEngine(definition: CustomDefinition): Backend {
-  const { name, command, env, formats, modes, ready, servedModel } = definition;
+  const { name, command, env, formats, models, modes, ready, servedModel, cwd } = definition;
   const { known } = findPlaceholders([...command, ...Object.values(env)]);
   return {
     name,
-    formats,
+    formats: models.length === 0 ? formats : [...formats, ownModelsFormat(name)],
     modes,
     recipe: { config: (variables) => findCustomEngine(definition, variables) },
     readinessPath: ready,
+    readyBoundMs: definition.readyTimeoutMs,
+    processBytes: definition.memoryBytes,
+    startsIn: cwd && expandHome(cwd),
     listensOn: known.has("PORT") ? "port" : "socket",
     servedModel,
     args(input) {
@@ -83,7 +89,7 @@ function explainExit({ exitCode, signal, stderrTail, wasMemoryShort }: ExitFacts
     return { reason: `${how}: ${line}`, hint: MEMORY_HINT, isOutOfMemory: true };
   }
   const advice = NO_FILE.test(line)
-    ? " (in a sandbox it sees only what its `command` and `reads` name)"
+    ? " (in the sandbox it sees only what its `command`, `reads` and `cwd` name: add what it lacks to `reads`)"
     : "";
   return { reason: `${how}: ${line}${advice}` };
 }

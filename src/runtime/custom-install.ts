@@ -21,6 +21,8 @@ export async function findCustomEngine(
   env: Env,
 ): Promise<Installation> {
   const program = await findProgram(definition, env);
+  const { cwd } = definition;
+  if (cwd !== undefined) await requireDirectory(definition.name, expandHome(cwd, env));
   const { mtimeMs } = await stat(program);
   return {
     backend: definition.name,
@@ -77,15 +79,28 @@ function missing(name: string, program: string, reason: string): AppError {
  * name what is to be written, or no file at all: only what is there counts.
  */
 async function findNeeds(
-  { command, reads }: CustomDefinition,
+  { command, reads, cwd }: CustomDefinition,
   program: string,
   home: string,
 ): Promise<readonly string[]> {
   const words = command.slice(1).map((word) => word.replace(/^-[^=]*=/, ""));
-  const named = [...words, ...reads].map((word) => expandHome(word, { HOME: home }));
+  const named = [...words, ...reads, ...(cwd === undefined ? [] : [cwd])].map((word) =>
+    expandHome(word, { HOME: home }),
+  );
   const places = [...named.filter((word) => isAbsolute(word)), ...(await beside(program, home))];
   const found = await Promise.all(places.map((place) => isShown(place)));
   return [...new Set(places.filter((_, index) => found[index]))];
+}
+
+/** @throws install_failed */
+async function requireDirectory(name: string, path: string): Promise<void> {
+  const facts = await stat(path).catch(() => undefined);
+  if (facts?.isDirectory() === true) return;
+  throw new AppError(
+    "install_failed",
+    `cannot start ${name}: there is no directory \`${path.slice(0, 200)}\``,
+    { hint: `Make it, or correct \`cwd\` of \`[engines."${name}"]\` in config.toml.` },
+  );
 }
 
 async function isShown(path: string): Promise<boolean> {
@@ -93,13 +108,17 @@ async function isShown(path: string): Promise<boolean> {
   return (facts?.isFile() === true || facts?.isDirectory() === true) && !UNSHOWN.has(path);
 }
 
-/** Of a virtual environment all of it; of an interpreter the `lib` beside its `bin`. */
+/**
+ * Of a virtual environment all of it; of an interpreter the `lib` beside its `bin`. Of a script that stands for one of
+ * several versions (`shims` of pyenv, rbenv, nodenv, mise) the directory that holds these.
+ */
 async function beside(program: string, home: string): Promise<readonly string[]> {
   const target = await realpath(program).catch(() => program);
   const places: string[] = [];
   for (const directory of new Set([dirname(program), dirname(target)])) {
-    if (basename(directory) !== "bin") continue;
     const root = dirname(directory);
+    if (basename(directory) === "shims" && !contains(root, home)) places.push(root);
+    if (basename(directory) !== "bin") continue;
     const isEnvironment = await readFile(join(root, "pyvenv.cfg")).then(
       () => true,
       () => false,

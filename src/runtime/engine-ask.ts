@@ -6,6 +6,8 @@ export interface AskOptions {
   readonly timeoutMs?: number | undefined;
   readonly maxBytes?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Default: GET. */
+  readonly method?: "GET" | "POST" | undefined;
 }
 
 /** What an engine says of itself it knows by heart: it answers at once or it hangs. */
@@ -60,7 +62,7 @@ async function ask<T>(
   read: (response: Response) => Promise<T>,
 ): Promise<T> {
   const timeout = new AbortController();
-  const { address, path, timeoutMs = ANSWER_TIMEOUT_MS, signal } = question;
+  const { address, path, timeoutMs = ANSWER_TIMEOUT_MS, signal, method = "GET" } = question;
   const timer = setTimeout(
     () => timeout.abort(new Error(`no answer within ${timeoutMs} ms`)),
     timeoutMs,
@@ -69,6 +71,7 @@ async function ask<T>(
     const { url, init } = engineTarget(address, path);
     const response = await fetch(url, {
       ...init,
+      method,
       keepalive: false,
       redirect: "manual",
       signal: signal === undefined ? timeout.signal : AbortSignal.any([signal, timeout.signal]),

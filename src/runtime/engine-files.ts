@@ -59,7 +59,7 @@ async function problemOf(path: string, mode: number): Promise<string | undefined
 function engineBroken(modelName: string, backend: string, path: string): AppError {
   const reason = `${backend}'s program \`${path}\` cannot be executed`;
   return new AppError("worker_failed", `cannot load \`${modelName}\`: ${reason}`, {
-    hint: "Install the engine again with `tug install-runner`.",
+    hint: `Install the engine again with \`tug install-runner --backend ${backend}\`.`,
     details: { backend, path },
   });
 }

@@ -39,6 +39,8 @@ export type RuntimeEvent = { readonly atMs: number } & (
       readonly totalBytes: number | null;
     }
   | { readonly kind: "ready"; readonly worker: WorkerFacts; readonly loadMs: number }
+  /** It gave its GPUs back, and can be woken. */
+  | { readonly kind: "asleep"; readonly worker: WorkerFacts }
   | { readonly kind: "stopping"; readonly worker: WorkerFacts; readonly reason: StopReason }
   /** The process is gone. `code` is absent if it was told to stop. */
   | {
@@ -52,7 +54,7 @@ export type RuntimeEvent = { readonly atMs: number } & (
 );
 
 /** Why a worker is started. */
-export type LoadReason = "request" | "preload" | "retry";
+export type LoadReason = "request" | "preload" | "retry" | "wake";
 
 type Listener = (event: RuntimeEvent) => void;
 

@@ -3,6 +3,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 import { log } from "../log.ts";
+import { findContainerPrograms, removeContainers } from "./container-leftovers.ts";
 import { readStartTime } from "./process-identity.ts";
 import { signalGroup } from "./process.ts";
 import type { PidStore } from "./worker.ts";
@@ -16,9 +17,13 @@ import type { PidStore } from "./worker.ts";
 export async function reapLeftovers(records: PidStore, runDirectory: string): Promise<number> {
   const killed = killLeftovers(records);
   const names = await readdir(runDirectory).catch((): string[] => []);
-  for (const name of names.filter((one) => /^w\d+$/.test(one))) {
+  const places = names.filter((one) => /^w\d+$/.test(one));
+  const programs = await findContainerPrograms(runDirectory, places);
+  for (const name of places) {
     await rm(join(runDirectory, name), { recursive: true, force: true });
   }
+  // In the background: a runner must not wait for a container engine to start.
+  for (const program of programs) void removeContainers(program, runDirectory);
   return killed;
 }
 

@@ -19,7 +19,8 @@ export interface MemoryRecordDeps {
 }
 
 export interface MeasuredWorker {
-  readonly pid: number | null;
+  /** Of the process whose memory counts; null where there is none, or nobody can tell. */
+  readonly measuredPid: number | null;
   readonly plan: WorkerPlan;
   /** It has served: one that has only been loaded has not used all that it will. */
   readonly wasUsed: boolean;
@@ -50,7 +51,7 @@ export class MemoryRecord {
    *   undefined where nobody measures
    */
   sample(worker: MeasuredWorker): Demand | undefined {
-    const { pid, plan } = worker;
+    const { measuredPid: pid, plan } = worker;
     const peakBytes = pid === null ? undefined : this.#deps.measure?.(pid)?.peakBytes;
     if (peakBytes === undefined) return undefined;
     if (worker.wasUsed) this.#record(worker, peakBytes);
@@ -64,7 +65,7 @@ export class MemoryRecord {
    * @returns whether there is something new
    */
   async measureDevices(worker: MeasuredWorker): Promise<boolean> {
-    const { pid, plan } = worker;
+    const { measuredPid: pid, plan } = worker;
     const usesGpu = Object.keys(plan.demand).some((device) => device !== "ram");
     if (pid === null || !usesGpu) return false;
     try {

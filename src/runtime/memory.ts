@@ -1,13 +1,17 @@
 /**
  * How many bytes a worker will hold, before it is started. Pure.
  *
- * It follows llama.cpp, the one engine there is: what its log says of its buffers, and what was measured beside them
+ * It follows llama.cpp, but for engines that take GPUs whole (`reserved-memory.ts`): what its log says of its buffers, and what was measured beside them
  * (`bun run bench estimate`). A measured peak is better where there is one.
  */
 import type { LayerShape, ModelShape } from "../store/model-shape.ts";
 import type { Mode } from "./backend.ts";
+import { cacheBytes, type CacheExtent, CONTEXT_UNIT } from "./cache-memory.ts";
 import { computeBytes, microBatch } from "./compute-buffer.ts";
-import { type Demand, type DeviceId, shortage } from "./demand.ts";
+import { type Demand, shortage } from "./demand.ts";
+import { estimatePictures } from "./picture-memory.ts";
+import { estimateReserved, type Reservation } from "./reserved-memory.ts";
+import { type MemoryEstimate, Tally } from "./tally.ts";
 import {
   deviceOfLayers,
   IN_RAM,
@@ -16,7 +20,7 @@ import {
   weightMemory,
 } from "./weight-memory.ts";
 
-export { IN_RAM, type Placement, type WeightLoading };
+export { IN_RAM, type MemoryEstimate, type Placement, type WeightLoading };
 
 export interface RunShape {
   /** Tokens of all slots together. */
@@ -42,14 +46,8 @@ export interface RunShape {
   readonly keepsWholeWindows?: boolean | undefined;
   /** What the engine's process takes without a model; llama-server's unless given. */
   readonly engineBytes?: number | undefined;
-}
-
-export interface MemoryEstimate {
-  /** Bytes by what they are for. */
-  readonly parts: Readonly<Record<string, number>>;
-  readonly demand: Demand;
-  /** Of `demand`, what an engine allocates when it loads and first touches when long prompts come: no peak before has it. */
-  readonly growing: Demand;
+  /** GPUs that the engine takes its share of, whatever `offload` says. */
+  readonly reservation?: Reservation | undefined;
 }
 
 /**
@@ -63,6 +61,8 @@ export const CHECKPOINTS = 1;
  * @returns whole bytes; without layers the rule of thumb from the weights
  */
 export function estimateMemory(shape: ModelShape, run: RunShape): MemoryEstimate {
+  if (run.reservation !== undefined) return estimateReserved(shape, run, run.reservation);
+  if (run.mode === "image-generation") return estimatePictures(shape, run);
   if (shape.layers.length === 0) return ruleOfThumb(shape, run);
   const tally = new Tally();
   addModel(tally, shape, run);
@@ -108,8 +108,6 @@ export function largestContext(shape: ModelShape, run: RunShape, room: Demand): 
 
 const MIB = 1024 * 1024;
 
-/** llama.cpp rounds contexts up to this. @see llama.cpp src/llama-context.cpp, GGML_PAD(n_ctx, 256) */
-const CONTEXT_UNIT = 256;
 /** Of models that do not say what they were trained for. Tokens. */
 const MAX_CONTEXT = 2 ** 24;
 /** Rule of thumb: buffers that grow with the model. */
@@ -125,45 +123,6 @@ const GPU_ENGINE_BYTES = 256 * MIB;
 /** What a projector's own compute buffer takes beside its weights. */
 const PROJECTOR_RATIO = 0.25;
 const PROJECTOR_COMPUTE_BYTES = 64 * MIB;
-
-/** Bytes of a block and elements in it. @see ggml.h ggml_type, gguf-py constants.py GGML_QUANT_SIZES */
-const CACHE_TYPES: Readonly<Record<string, number>> = {
-  f32: 4,
-  f16: 2,
-  bf16: 2,
-  q8_0: 34 / 32,
-  q4_0: 18 / 32,
-  q4_1: 20 / 32,
-  iq4_nl: 18 / 32,
-  q5_0: 22 / 32,
-  q5_1: 24 / 32,
-};
-
-/** Sums by part and by device. */
-class Tally {
-  readonly #parts: Record<string, number> = {};
-  readonly #demand: Record<DeviceId, number> = {};
-  readonly #growing: Record<DeviceId, number> = {};
-
-  add(part: string, device: DeviceId, bytes: number): void {
-    const whole = Number.isFinite(bytes) ? Math.ceil(Math.max(0, bytes)) : Number.MAX_SAFE_INTEGER;
-    if (whole === 0) return;
-    this.#parts[part] = (this.#parts[part] ?? 0) + whole;
-    this.#demand[device] = (this.#demand[device] ?? 0) + whole;
-  }
-
-  /** What is used by and by. GPUs give their memory when it is allocated. */
-  addGrowing(part: string, device: DeviceId, bytes: number): void {
-    const before = this.#demand[device] ?? 0;
-    this.add(part, device, bytes);
-    const added = (this.#demand[device] ?? 0) - before;
-    if (device === "ram" && added > 0) this.#growing[device] = (this.#growing[device] ?? 0) + added;
-  }
-
-  toEstimate(): MemoryEstimate {
-    return { parts: this.#parts, demand: this.#demand, growing: this.#growing };
-  }
-}
 
 /** Weights, caches and buffers of one model. */
 function addModel(
@@ -197,43 +156,13 @@ function addModel(
   tally.addGrowing(`${prefix}output`, "ram", outputs * run.parallel);
 }
 
-interface Extent {
-  /** Of the context, rounded. */
-  readonly cells: number;
-  /** Of one micro-batch. */
-  readonly tokens: number;
-}
-
-/** Keys and values of one layer. */
-function cacheBytes(layer: LayerShape, run: RunShape, extent: Extent): number {
-  const { keyElements, valueElements } = layer;
-  const bytes = keyElements * typeBytes(run.cacheTypeK) + valueElements * typeBytes(run.cacheTypeV);
-  return bytes * cellsOf(layer, run, extent);
-}
-
-/** @see llama.cpp src/llama-kv-cache-iswa.cpp: a window for each sequence, and room for one micro-batch */
-function cellsOf(
-  { window }: LayerShape,
-  { parallel, keepsWholeWindows }: RunShape,
-  { cells, tokens }: Extent,
-): number {
-  if (window === undefined || keepsWholeWindows === true) return cells;
-  const slid = Math.ceil((window * parallel + tokens) / CONTEXT_UNIT) * CONTEXT_UNIT;
-  return Math.min(cells, slid);
-}
-
 /** A checkpoint has what its sequence has in layers that forget. */
-function checkpointBytes(layer: LayerShape, run: RunShape, extent: Extent): number {
+function checkpointBytes(layer: LayerShape, run: RunShape, extent: CacheExtent): number {
   const { checkpoints = CHECKPOINTS, parallel } = run;
   if (run.mode !== "completion") return 0;
   const window = layer.kind === "sliding" ? cacheBytes(layer, { ...run, parallel: 1 }, extent) : 0;
   // Made while a conversation is read, of which each slot has one.
   return checkpoints * parallel * (window + (layer.stateBytes ?? 0));
-}
-
-/** Of an unknown type the largest. */
-function typeBytes(type: string): number {
-  return Object.hasOwn(CACHE_TYPES, type) ? (CACHE_TYPES[type] ?? 4) : 4;
 }
 
 function addProjector(tally: Tally, { projectorBytes: bytes, mode }: RunShape): void {

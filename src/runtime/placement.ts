@@ -35,7 +35,10 @@ export function place(shape: ModelShape, options: PlaceOptions): Placement {
       ? alone
       : split(shape, gpus, { gpuLayers: wanted, budget: options.budget });
   }
-  const alone = split(shape, [largest], { gpuLayers: all, budget: options.budget });
+  const isShared = options.devices.some(({ kind }) => kind === "rpc");
+  // llama-server shares out to all devices, in proportion to their room; that it leaves some out is for GPUs of one machine.
+  const used = isShared ? gpus : [largest];
+  const alone = split(shape, used, { gpuLayers: all, budget: options.budget });
   if (fits(shape, alone, options)) return alone;
   return mostLayers(shape, gpus, options);
 }

@@ -5,10 +5,18 @@ import { AppError } from "../errors.ts";
 import { ledgerKey } from "../state/ledger.ts";
 import type { ModelShape } from "../store/model-shape.ts";
 import { chooseBackend } from "./backend-choice.ts";
-import type { Backend, Installation, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
+import type {
+  Backend,
+  Installation,
+  Mode,
+  ModelTraits,
+  RunnableModel,
+  WorkerSettings,
+} from "./backend.ts";
 import type { Demand } from "./demand.ts";
 import type { Device } from "./hardware/devices.ts";
 import type { RunShape, WeightLoading } from "./memory.ts";
+import { readEngineDevices, toEngineFacts } from "./plan-engine.ts";
 import {
   chooseContext,
   estimateRun,
@@ -35,6 +43,14 @@ import {
   toWorkerSettings,
 } from "./plan-worker.ts";
 import type { PlanRequest, WorkerPlan } from "./planner.ts";
+import {
+  assertUsable,
+  claimRemotes,
+  isRemote,
+  remotesOf,
+  withoutRemotes,
+} from "./remote-devices.ts";
+import { requireTrust } from "./trust.ts";
 import {
   type EffectiveSettings,
   formatKeepAlive,
@@ -83,6 +99,8 @@ export interface PlanSources {
   /** How engines on this machine get weights into memory. */
   loading(): Promise<WeightLoading>;
   readonly ledger: { find(key: string): Demand | undefined };
+  /** Addresses of Ray clusters that config.toml names, by engine. */
+  readonly clusters?: ReadonlyMap<string, string> | undefined;
   /** @throws model_not_found, forbidden */
   resolve(name: string, options: { readonly trusted: boolean }): Promise<RunnableModel>;
   /** Models that would do instead of one that does not fit: a clause, or undefined. */
@@ -92,11 +110,18 @@ export interface PlanSources {
 /** Decides once what would else change with what other programs hold, and with it the identity of workers. */
 export type Remember = (key: string, decide: () => Sourced<number>) => Sourced<number>;
 
+export interface ExamineOptions {
+  readonly stored: StoredLayers;
+  readonly remember: Remember;
+  /** Models count round in the order in which they were first asked for. */
+  readonly turnOf: (key: string) => number;
+}
+
 /** @throws as `Planner.plan` */
 export async function examine(
   sources: PlanSources,
   request: PlanRequest,
-  { stored, remember }: { readonly stored: StoredLayers; readonly remember: Remember },
+  { stored, remember, turnOf }: ExamineOptions,
 ): Promise<Examination> {
   const { model, mode } = request;
   const installed = new Map<string, Installation | undefined>();
@@ -104,12 +129,13 @@ export async function examine(
     installed.set(name, await sources.activeEngine(name));
     return installed.get(name) !== undefined;
   };
-  const backend = await chooseBackend(request, sources.backends, isInstalled);
+  const traits = await readTraits(model);
+  const backend = await chooseBackend({ ...request, traits }, sources.backends, isInstalled);
   const engine = installed.get(backend.name) ?? (await sources.activeEngine(backend.name));
-  const [configured, shape, devices, budget] = await Promise.all([
+  const [configured, shape, all, budget] = await Promise.all([
     sources.findConfigured(model),
     sources.readShape(model),
-    sources.readDevices(engine?.variant ?? "cpu"),
+    readEngineDevices((variant) => sources.readDevices(variant), backend, engine),
     sources.readBudget(),
   ]);
   const resolved = resolveSettings(
@@ -124,13 +150,30 @@ export async function examine(
     },
     backend,
   );
+  const devices = sharesOut({ backend, mode, resolved })
+    ? all
+    : all.filter((one) => !isRemote(one));
+  assertUsable(model.name, devices);
+  requireTrust({ model, traits, backend, resolved });
   requireFiles(resolved);
   const draft = await resolveDraft(sources, request, resolved.effective);
   const parts = { model, mode, backend, engine, shape, devices, resolved, draft };
-  return compose(sources, { ...parts, budget, remember });
+  const turn = backend.reservesGpus && turnOf(`${mode} ${model.id}`);
+  return compose(sources, { ...parts, budget, remember, turn });
+}
+
+/** What cannot be read is the engine's to complain about. */
+export async function readTraits(model: RunnableModel): Promise<ModelTraits | undefined> {
+  return model.readTraits?.().catch(() => undefined);
 }
 
 // --- internal ---
+
+/** An embedding model is small, and would take the servers from the model that its answers are for. */
+function sharesOut({ backend, mode, resolved }: Pick<Parts, "backend" | "mode" | "resolved">) {
+  if (backend.rpc === undefined || mode !== "completion") return false;
+  return resolved.effective.gpu_layers?.value !== 0 && !backend.rpc.avoids(resolved.flags);
+}
 
 interface Draft {
   readonly model: RunnableModel;
@@ -148,6 +191,7 @@ interface Parts {
   readonly resolved: ResolvedSettings;
   readonly draft: Draft | undefined;
   readonly remember: Remember;
+  readonly turn: number | undefined;
 }
 
 async function compose(sources: PlanSources, parts: Parts): Promise<Examination> {
@@ -165,17 +209,19 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
   const settings = toWorkerSettings(resolved, {
     contextTokens: context.value,
     draftId: draft?.model.id,
+    run: facts.run,
+    remotes: remotesOf(devices),
   });
   const key = engine && ledgerKey(toLedgerFacts(parts, engine, settings));
-  const measured = key === undefined ? undefined : sources.ledger.find(key);
-  const demand = expectedDemand({ demand: estimate, growing }, measured);
+  const measured = findMeasured(sources, key);
+  const expected = expectedDemand({ demand: estimate, growing }, measured);
+  const demand = claimRemotes(expected, devices, wholeBudget);
   const isFitting = fits(demand, budget);
   const largestContext = largestFor(facts, isFitting ? context.value : 0);
   const advice = isFitting
     ? undefined
     : await advise(sources, { model, budget, largestContext, contextTokens: context.value });
-  const { effective } = resolved;
-  const keepAlive = toKeepAlive(effective, sources.config);
+  const keepAlive = toKeepAlive(resolved.effective, sources.config);
   const plan: WorkerPlan = {
     model,
     backend: backend.name,
@@ -185,11 +231,12 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
     demand,
     ledgerKey: key,
     keepAliveMs: parseDuration(keepAlive.value),
-    pinned: effective.pinned?.value ?? false,
-    defaults: requestDefaults(effective, model.defaults),
-    explained: explain(parts, { context, keepAlive }),
+    pinned: resolved.effective.pinned?.value ?? false,
+    defaults: requestDefaults(resolved.effective, model.defaults),
+    explained: explain(parts, { context, keepAlive, config: sources.config }),
     isUsual: resolved.isUsual,
     takesLargerContext: resolved.takesLargerContext,
+    ...toEngineFacts({ ...parts, run: facts.run, estimate, demand, clusters: sources.clusters }),
     servedModel: backend.servedModel,
     enginePaths: backend.paths,
     engineFields: backend.fields,
@@ -212,6 +259,7 @@ function decideContext(parts: Parts, facts: MemoryFacts): Sourced<number> {
   const isSaid =
     resolved.effective.context_size !== undefined || resolved.usualContext !== undefined;
   if (isSaid) return decide();
+  if (parts.backend.choosesContext === true) return { value: -1, source: "default" };
   const { model, mode, backend, engine, draft } = parts;
   const { loading: _, draft: __, ...run } = facts.run;
   const build = engine && buildOf(engine);
@@ -246,6 +294,12 @@ async function resolveDraft(
   return { model: draft, shape: await sources.readShape(draft) };
 }
 
+/** What of it was only claimed is left out. */
+function findMeasured({ ledger }: PlanSources, key: string | undefined): Demand | undefined {
+  const known = key === undefined ? undefined : ledger.find(key);
+  return known && withoutRemotes(known);
+}
+
 function buildOf({ backend, version, variant }: Installation): string {
   return `${backend}/${version}-${variant}`;
 }
@@ -267,7 +321,8 @@ function toLedgerFacts(
     cacheTypeV,
     gpuLayers,
     adapters,
-    devices: devices.map(({ id }) => id),
+    // Where it takes GPUs whole, what was measured on others says nothing.
+    devices: settings.devices ?? devices.map(({ id }) => id),
     draftModelId: draft?.model.id,
     runtimeFlags: settings.runtimeFlags,
     further: { promptCacheMiB: promptCacheMiB ?? 0, checkpoints: checkpoints ?? 0 },
@@ -281,24 +336,43 @@ function toKeepAlive(effective: EffectiveSettings, config: PlannerConfig): Sourc
 
 /** In the order of the settings; what nobody says and nothing decides is left out. */
 function explain(
-  { model, resolved, devices }: Parts,
-  decided: { readonly context: Sourced<number>; readonly keepAlive: Sourced<string> },
+  { model, backend, resolved, devices }: Parts,
+  decided: {
+    readonly context: Sourced<number>;
+    readonly keepAlive: Sourced<string>;
+    readonly config: PlannerConfig;
+  },
 ): readonly ExplainedSetting[] {
   const { effective } = resolved;
   const values: Readonly<Record<string, Sourced<unknown>>> = {
     parallel: byDefault(DEFAULT_PARALLEL),
     ...(devices.length > 1 ? { gpu_layers: byDefault("as many as fit") } : {}),
-    cache_type_k: byDefault(DEFAULT_CACHE_TYPE),
-    cache_type_v: byDefault(DEFAULT_CACHE_TYPE),
+    ...(backend.cacheTypes === undefined
+      ? {}
+      : {
+          cache_type_k: byDefault(DEFAULT_CACHE_TYPE),
+          cache_type_v: byDefault(DEFAULT_CACHE_TYPE),
+        }),
     ...effective,
     context_size: decided.context,
     keep_alive: decided.keepAlive,
   };
-  const rows = SETTING_NAMES.flatMap((name) => {
+  const rows = SETTING_NAMES.flatMap((name): ExplainedSetting[] => {
     const said = values[name];
-    return said === undefined ? [] : [{ name, ...said }];
+    const instead = backend.ignores?.[name];
+    if (said === undefined) return [];
+    if (instead === undefined) return [{ name, ...said }];
+    // What nobody said and does not count would only confuse; a context is what memory is counted for.
+    const isSaid = effective[name] !== undefined || name === "context_size";
+    return isSaid ? [{ name, ...said, ignored: instead }] : [];
   });
-  return [...rows, ...packagedExtras(model.defaults)];
+  const remotes = remotesOf(devices);
+  const shared = remotes && {
+    name: "rpc_servers",
+    value: remotes.join(", "),
+    source: decided.config.rpcServers?.source ?? "default",
+  };
+  return [...rows, ...(shared === undefined ? [] : [shared]), ...packagedExtras(model.defaults)];
 }
 
 function byDefault<T>(value: T): Sourced<T> {

@@ -11,6 +11,7 @@ import {
   type RunShape,
 } from "./memory.ts";
 import { type ResolvedSettings, sourceOf } from "./plan-settings.ts";
+import { unknownShape } from "./reserved-memory.ts";
 import type { Sourced } from "./settings.ts";
 
 /** Enough for a short conversation. Tokens. */
@@ -64,7 +65,8 @@ export function leastContext(shape: ModelShape | undefined): number {
 /** By part and by device, with the context of `run`. */
 export function estimateRun({ model, shape, run }: MemoryFacts): MemoryEstimate {
   if (shape !== undefined) return estimateMemory(shape, run);
-  const bytes = estimateBytes(model);
+  if (run.reservation !== undefined) return estimateMemory(unknownShape(model), run);
+  const bytes = estimateBytes(model) + (run.engineBytes ?? 0);
   const engine = bytes - model.weightBytes;
   const parts = { weights: model.weightBytes, engine };
   return { parts, demand: { ram: bytes }, growing: { ram: engine } };

@@ -31,7 +31,8 @@ export interface StoredLayers {
   readonly mode?: ModelSettings | undefined;
 }
 
-export type PlannerConfig = Pick<Config, "contextSize" | "keepAliveMs">;
+export type PlannerConfig = Pick<Config, "contextSize" | "keepAliveMs"> &
+  Partial<Pick<Config, "rpcServers">>;
 
 export interface SettingSources {
   readonly model: Pick<RunnableModel, "name" | "defaults" | "contextTokens">;
@@ -99,6 +100,7 @@ export function resolveSettings(sources: SettingSources, backend: Backend): Reso
 export function foldFlags(layer: Layer, backend: Backend, allowPaths: boolean): Layer {
   const { runtime_flags: flags, ...typed } = layer.settings;
   if (layer.settings.lora !== undefined && !allowPaths) throw pathsRefused("lora");
+  if (!allowPaths) refuseTrust(layer.settings);
   if (flags === undefined || flags.length === 0) return { ...layer, settings: typed };
   const read = readFlags(backend, flags, allowPaths);
   if (read === undefined) {
@@ -217,6 +219,21 @@ function spellOut(table: Readonly<Record<string, unknown>>): Readonly<Record<str
 
 function readFlags(backend: Backend, flags: readonly string[], allowPaths: boolean) {
   return backend.readFlags?.(flags, { allowPaths });
+}
+
+/** Whoever may let code run on this machine owns it. */
+function refuseTrust(settings: ModelSettings): void {
+  const name = (["trust_remote_code", "allow_pickle"] as const).find(
+    (one) => settings[one] === true,
+  );
+  if (name === undefined) return;
+  throw new AppError(
+    "forbidden",
+    `cannot set \`${name}\`: only the owner lets a model's code run`,
+    {
+      hint: "Set it with `tug configure` on the runner's own machine.",
+    },
+  );
 }
 
 function pathsRefused(name: string): AppError {

@@ -7,6 +7,7 @@ import type { Demand } from "./demand.ts";
 import type { Device } from "./hardware/devices.ts";
 import { CHECKPOINTS, IN_RAM, type RunShape, type WeightLoading } from "./memory.ts";
 import { place } from "./placement.ts";
+import { reserveGpus, unknownShape } from "./reserved-memory.ts";
 import type { ResolvedSettings } from "./plan-settings.ts";
 import type { EffectiveSettings } from "./settings.ts";
 
@@ -21,7 +22,7 @@ export const DEFAULT_CACHE_TYPE = "f16";
 const PROMPT_CACHE_MIB = 0;
 
 export interface RunFacts {
-  readonly model: Pick<RunnableModel, "projectorBytes" | "adapterBytes">;
+  readonly model: Pick<RunnableModel, "projectorBytes" | "adapterBytes" | "weightBytes">;
   readonly mode: Mode;
   readonly shape: ModelShape | undefined;
   readonly devices: readonly Device[];
@@ -30,7 +31,9 @@ export interface RunFacts {
   readonly resolved: ResolvedSettings;
   readonly draft: { readonly shape: ModelShape | undefined } | undefined;
   readonly loading: WeightLoading;
-  readonly backend: Pick<Backend, "processBytes">;
+  readonly backend: Pick<Backend, "processBytes" | "reservesGpus">;
+  /** Which of several GPUs that would all do. */
+  readonly turn?: number | undefined;
 }
 
 /**
@@ -58,22 +61,40 @@ export function toRun(facts: RunFacts, contextTokens: number): RunShape {
     keepsWholeWindows: memory.keepsWholeWindows,
     engineBytes: facts.backend.processBytes,
   };
+  const { reservesGpus: needs } = facts.backend;
+  if (needs !== undefined) {
+    const { gpus: said, gpuShare: share } = memory;
+    const options = { needs, run, devices, budget, said, share, turn: facts.turn };
+    const reservation = reserveGpus(shape ?? unknownShape(model), options);
+    return { ...run, offload: IN_RAM, reservation };
+  }
   if (shape === undefined) return { ...run, offload: IN_RAM };
   const gpuLayers = effective.gpu_layers?.value;
   return { ...run, offload: place(shape, { run, devices, budget, gpuLayers }) };
 }
 
+export interface WorkerFacts {
+  readonly contextTokens: number;
+  readonly draftId: string | undefined;
+  /** With that context. */
+  readonly run: Pick<RunShape, "reservation">;
+  readonly remotes: readonly string[] | undefined;
+}
+
 export function toWorkerSettings(
   { effective, flags, files, memory }: ResolvedSettings,
-  { contextTokens, draftId }: { contextTokens: number; draftId: string | undefined },
+  { contextTokens, draftId, run, remotes }: WorkerFacts,
 ): WorkerSettings {
   return {
     contextTokens,
+    devices: run.reservation?.gpus.map(({ id }) => id),
     reasoningBudget: effective.reasoning_budget?.value,
     gpuLayers: effective.gpu_layers?.value,
     ...decided(effective),
     ...keptOf(memory),
     adapters: effective.lora?.value,
+    ...(effective.trust_remote_code?.value === true ? { trustsCode: true } : {}),
+    ...(remotes === undefined ? {} : { remotes }),
     runtimeFlags: flags,
     files: files.length === 0 ? undefined : files,
     draft: draftId === undefined ? undefined : toDraft(effective, draftId),

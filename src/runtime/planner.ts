@@ -8,10 +8,11 @@ import type { ModelShape } from "../store/model-shape.ts";
 import { chooseBackend } from "./backend-choice.ts";
 import type { Backend, Mode, RunnableModel, WorkerSettings } from "./backend.ts";
 import type { Demand } from "./demand.ts";
-import { type Examination, examine, type PlanSources } from "./plan-build.ts";
+import { type Examination, examine, type PlanSources, readTraits } from "./plan-build.ts";
 import type { MemoryEstimate } from "./memory.ts";
 import { expectedDemand, fits } from "./plan-memory.ts";
 import type { StoredLayers } from "./plan-settings.ts";
+import { remoteShare } from "./remote-devices.ts";
 import type { Sourced } from "./settings.ts";
 
 /** What requests get where they say nothing themselves; the server fills it in. */
@@ -46,6 +47,14 @@ export interface WorkerPlan {
   readonly engineFields?: ReadonlySet<string> | undefined;
   /** Paths that the engine answers requests on; undefined: those of llama-server. */
   readonly enginePaths?: readonly string[] | undefined;
+  /** What the model is made as; undefined if nobody knows. */
+  readonly architecture?: string | undefined;
+  /** Of each of `settings.devices`, what the engine takes when it starts, 0 to 1. By the estimate: a peak would grow. */
+  readonly gpuShare?: number | undefined;
+  /** What it holds while it sleeps; undefined: it is ended instead. */
+  readonly asleep?: Demand | undefined;
+  /** Address of the Ray cluster that it computes with. */
+  readonly cluster?: string | undefined;
   readonly explained: readonly ExplainedSetting[];
   /**
    * The request itself changes nothing about the process: so the model runs for everybody. Once what is stored or
@@ -124,6 +133,8 @@ class CachingPlanner implements Examiner {
   readonly #plans = new Lru<Known>(MAX_PLANS);
   readonly #contexts = new Lru<Sourced<number>>(MAX_PLANS);
   readonly #shapes = new Lru<Promise<ModelShape | undefined>>(MAX_SHAPES);
+  readonly #turns = new Lru<number>(MAX_PLANS);
+  #nextTurn = 0;
   #version = "";
 
   constructor(deps: PlannerDeps) {
@@ -163,11 +174,17 @@ class CachingPlanner implements Examiner {
         this.#contexts.set(key, decided);
         return decided;
       },
+      turnOf: (key) => {
+        const turn = this.#turns.get(key) ?? this.#nextTurn++;
+        this.#turns.set(key, turn);
+        return turn;
+      },
     });
   }
 
-  backendFor(request: PlanRequest): Promise<Backend> {
-    return chooseBackend(request, this.#deps.backends, async (name) => {
+  async backendFor(request: PlanRequest): Promise<Backend> {
+    const traits = await readTraits(request.model);
+    return chooseBackend({ ...request, traits }, this.#deps.backends, async (name) => {
       return (await this.#deps.activeEngine(name)) !== undefined;
     });
   }
@@ -176,7 +193,8 @@ class CachingPlanner implements Examiner {
   #refresh({ plan, ...estimate }: Known, model: RunnableModel): WorkerPlan {
     const { ledgerKey: key } = plan;
     const measured = key === undefined ? undefined : this.#deps.ledger.find(key);
-    return { ...plan, model, demand: expectedDemand(estimate, measured) };
+    const demand = { ...expectedDemand(estimate, measured), ...remoteShare(plan.demand) };
+    return { ...plan, model, demand };
   }
 
   /** Callers share one reading. What cannot be read is the engine's to complain about. */

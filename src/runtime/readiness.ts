@@ -13,10 +13,17 @@ export interface ReadinessOptions {
   lastOutputMs(): number;
   /** Gives up when nothing was printed and it gave no new answer for this long. */
   readonly stallMs: number;
+  /** Gives up after this long, whatever happens; default: never. */
+  readonly boundMs?: number | undefined;
   readonly signal: AbortSignal;
 }
 
-export type Readiness = "ready" | "exited" | "stalled";
+export interface Readiness {
+  /** `late`: it makes progress, and has had its time. */
+  readonly outcome: "ready" | "exited" | "stalled" | "late";
+  /** The status of the last answer; undefined: there was none. */
+  readonly answer: number | undefined;
+}
 
 /** A small model is ready within 40 ms, so the first probes are close together. Each takes about a millisecond. */
 const MIN_PAUSE_MS = 5;
@@ -36,21 +43,31 @@ export async function waitUntilReady(options: ReadinessOptions): Promise<Readine
   const ended = new AbortController();
   void options.exited.then(() => ended.abort());
   const signal = AbortSignal.any([options.signal, ended.signal]);
-  const timeoutMs = Math.min(PROBE_TIMEOUT_MS, options.stallMs);
+  const { boundMs = Infinity } = options;
+  const timeoutMs = Math.min(PROBE_TIMEOUT_MS, options.stallMs, boundMs);
   let answer: number | undefined;
   const startedMs = performance.now();
   let progressMs = startedMs;
   for (;;) {
     const next = await probeEngine(options.address, options.path, { timeoutMs, signal });
     options.signal.throwIfAborted();
-    if (ended.signal.aborted) return "exited";
-    if (next === 200) return "ready";
+    if (ended.signal.aborted) return { outcome: "exited", answer };
+    if (next === 200) return { outcome: "ready", answer: next };
     if (next !== answer) progressMs = performance.now();
     answer = next;
     const nowMs = performance.now();
-    const silentMs = nowMs - Math.max(progressMs, options.lastOutputMs());
-    if (silentMs >= options.stallMs) return "stalled";
+    const heardMs = isRefusal(answer) ? progressMs : options.lastOutputMs();
+    const silentMs = nowMs - Math.max(progressMs, heardMs);
+    if (silentMs >= options.stallMs) return { outcome: "stalled", answer };
+    if (nowMs - startedMs >= boundMs) return { outcome: "late", answer };
     // Ends early when the process does, or when nobody wants it any more.
     await pause(probePause(nowMs - startedMs), signal);
   }
+}
+
+// --- internal ---
+
+/** It is there and has nothing of that path: what it prints then may be about our own questions, and is no progress. */
+function isRefusal(status: number | undefined): boolean {
+  return status !== undefined && status >= 400 && status < 500;
 }

@@ -14,7 +14,8 @@ import type { MeasuredWorker, MemoryRecord } from "./memory-record.ts";
 import { DEFAULT_PARALLEL } from "./plan-worker.ts";
 import type { WorkerPlan } from "./planner.ts";
 import { spawnEngine } from "./process.ts";
-import { loadedBytes } from "./snapshot.ts";
+import type { SchedulerWorker } from "./scheduler-worker.ts";
+import { loadedBytes, toSnapshot, type WorkerSnapshot } from "./snapshot.ts";
 import type { SupervisorDeps, SupervisorLimits } from "./supervisor-deps.ts";
 import { socketGoneError, unresponsiveError } from "./worker-errors.ts";
 import { Turns } from "./turns.ts";
@@ -49,6 +50,10 @@ export class Entry implements MeasuredWorker {
   gone: Promise<void> = Promise.resolve();
   isReady = false;
   wasUsed = false;
+  /** It was told to sleep, and has not been woken since. */
+  isAsleep = false;
+  /** Its peak counts weights twice, where they were and where they slept: it says nothing of the next worker. */
+  hasSlept = false;
   /** The machine slept since it was last heard of. */
   isSuspect = false;
   progress: ProgressEvent | WarningEvent | undefined;
@@ -79,6 +84,10 @@ export class Entry implements MeasuredWorker {
 
   get pid(): number | null {
     return this.worker.pid;
+  }
+
+  get measuredPid(): number | null {
+    return this.worker.measuredPid;
   }
 
   get names() {
@@ -182,7 +191,18 @@ export class Roster {
 
   /** What its process holds now; undefined where nobody measures. */
   residentBytes(entry: Entry): number | undefined {
-    return this.#options.memory.residentBytes(entry.pid);
+    return this.#options.memory.residentBytes(entry.measuredPid);
+  }
+
+  /** What the world may see of a worker; undefined if it has gone. */
+  snapshot(worker: SchedulerWorker): WorkerSnapshot | undefined {
+    const entry = this.#entries.get(worker.id);
+    if (entry === undefined) return undefined;
+    const { plan, pid, wasUsed, mismatches, report, progress, address } = entry;
+    const { sandbox } = entry.worker;
+    const residentBytes = this.residentBytes(entry);
+    const at = { pid, address, sandbox, residentBytes };
+    return toSnapshot(worker, { plan, wasUsed, mismatches, report, progress, ...at });
   }
 
   /** Follows a load for somebody who waits for it, until `isWanted` says that nobody does any more. */
@@ -294,8 +314,8 @@ export class Roster {
   }
 
   /** Told once for each engine: who configured it may not know what a port means. */
-  #takePort({ name }: Backend): number {
-    if (!this.#sharing.has(name)) {
+  #takePort({ name, confinedBy }: Backend): number {
+    if (!this.#sharing.has(name) && confinedBy === undefined) {
       log.info(
         `runtime: engine listens on a port and shares this machine's network backend=${name}`,
       );

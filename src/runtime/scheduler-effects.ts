@@ -9,6 +9,10 @@ export interface Effects {
   startWorker(workerId: number, ticket: Ticket, isRetry: boolean): void;
   /** Answered by `onExited`. */
   stopWorker(workerId: number, reason: StopReason): void;
+  /** Answered by `onAsleep`; by `onExited` if it cannot, or does not in time. */
+  sleepWorker(workerId: number): void;
+  /** Answered by `onReady`, or by `onExited`. */
+  wakeWorker(workerId: number): void;
   /** The ticket now holds a lease; `onReleased` gives it back. */
   grant(ticketId: number, workerId: number): void;
   reject(ticketId: number, error: AppError): void;

@@ -12,6 +12,8 @@ export interface Ticket {
   readonly modelName: string;
   /** What the worker is expected to hold. */
   readonly demand: Demand;
+  /** What the worker holds while it sleeps; undefined: it cannot. */
+  readonly asleep?: Demand | undefined;
   /** What would fit where this does not: `a context of 8192 tokens would fit`. */
   readonly advice?: string | undefined;
   /** Replaces the worker's keep-alive; -1 keeps it for ever; undefined leaves it as it is. */

@@ -16,15 +16,21 @@ import { missingRoom, needOf, overdraft, staying } from "./room.ts";
 import type { Effects } from "./scheduler-effects.ts";
 import type { SchedulerLimits, SchedulerState, Ticket } from "./scheduler-state.ts";
 import {
+  type AsleepWorker,
+  isDozing,
   isEvictable,
+  isHere,
   leaseCount,
   type ReadyWorker,
   type SchedulerWorker,
   startingWorker,
   type StopReason,
+  toAsleep,
   toCandidate,
+  toDozing,
   toReady,
   toStopping,
+  toWaking,
   unloadAtMs,
   upMs,
   withLease,
@@ -70,7 +76,8 @@ export class Scheduler {
   /** It has not been told to leave. */
   isStaying(workerId: number): boolean {
     const worker = this.#workers.get(workerId);
-    return worker?.kind === "ready" || (worker?.kind === "starting" && !worker.leaving);
+    if (worker?.kind === "starting") return !worker.leaving;
+    return worker?.kind === "ready" || worker?.kind === "asleep";
   }
 
   get waiting(): readonly Ticket[] {
@@ -107,6 +114,15 @@ export class Scheduler {
     this.#settle(nowMs);
   }
 
+  /** It has given back what it does not hold while it sleeps. */
+  onAsleep(workerId: number, nowMs: number): void {
+    const worker = this.#workers.get(workerId);
+    const asleep = worker && toAsleep(worker);
+    if (asleep === undefined) return;
+    this.#workers.set(workerId, asleep);
+    this.#settle(nowMs);
+  }
+
   /**
    * The process is gone, or never came to be.
    *
@@ -121,7 +137,10 @@ export class Scheduler {
       this.#crashes.clear(worker.key);
       this.#raises.clear(worker.key);
     }
-    if (worker.kind !== "stopping" && !this.#triesAgain(worker, error, nowMs)) {
+    // Who does not wake is loaded anew for those who wait.
+    const isReplaced = worker.kind === "starting" && worker.isWaking === true && !worker.leaving;
+    const wasTold = worker.kind === "stopping" || isReplaced;
+    if (!wasTold && !this.#triesAgain(worker, error, nowMs)) {
       if (CRASHES.has(error.code)) this.#crashes.record(worker.key, error, nowMs);
       if (worker.kind === "starting")
         this.#rejectAll(
@@ -162,7 +181,7 @@ export class Scheduler {
    */
   onMeasured(workerId: number, demand: Demand, nowMs: number): void {
     const worker = this.#workers.get(workerId);
-    if (worker === undefined || !isDemand(demand)) return;
+    if (worker === undefined || worker.kind === "asleep" || !isDemand(demand)) return;
     const raise = this.#raises.byKey.get(worker.key);
     this.#workers.set(workerId, withMeasured(worker, demand, raise));
     this.#settle(nowMs);
@@ -182,9 +201,7 @@ export class Scheduler {
    * @returns the workers told to leave, without those that were leaving already
    */
   onUnload(matches: (workerId: number) => boolean, nowMs: number): readonly number[] {
-    const matching = this.workers.filter(
-      (worker) => (worker.kind === "ready" || worker.kind === "starting") && matches(worker.id),
-    );
+    const matching = this.workers.filter((worker) => isHere(worker) && matches(worker.id));
     for (const worker of matching) this.#leave(worker, "unloaded");
     this.#settle(nowMs);
     return matching.map(({ id }) => id);
@@ -253,10 +270,12 @@ export class Scheduler {
       case "wait":
         return;
       case "evict":
-        for (const id of decision.workerIds) this.#stop(this.#get(id), "evicted");
+        for (const id of decision.workerIds) this.#evict(this.#get(id), decision.sleepIds);
         return;
       case "start":
-        return this.#start(ticket, nowMs);
+        return decision.sleeper === undefined
+          ? this.#start(ticket, nowMs)
+          : this.#wake(decision.sleeper, ticket, nowMs);
       case "serve":
         return this.#serve(ticket, decision.worker, nowMs);
       case "reject":
@@ -282,6 +301,18 @@ export class Scheduler {
     const worker = startingWorker(ticket, { id, demand, keepAliveMs, isRetry, nowMs });
     this.#workers.set(id, worker);
     this.#effects.startWorker(id, ticket, isRetry);
+  }
+
+  #wake(worker: AsleepWorker, ticket: Ticket, nowMs: number): void {
+    const demand = needOf(ticket, this.#look(nowMs));
+    this.#workers.set(worker.id, toWaking(worker, demand, nowMs));
+    this.#effects.wakeWorker(worker.id);
+  }
+
+  #evict(worker: SchedulerWorker, sleepIds: ReadonlySet<number>): void {
+    if (worker.kind !== "ready" || !sleepIds.has(worker.id)) return this.#stop(worker, "evicted");
+    this.#workers.set(worker.id, toDozing(worker));
+    this.#effects.sleepWorker(worker.id);
   }
 
   /** Whatever measuring or a smaller budget took, idle workers give back. */
@@ -332,7 +363,8 @@ export class Scheduler {
   }
 
   #stop(worker: SchedulerWorker, reason: StopReason): void {
-    if (worker.kind === "stopping") return;
+    // Who is told to sleep may still be told to stop.
+    if (worker.kind === "stopping" && !isDozing(worker)) return;
     this.#workers.set(worker.id, toStopping(worker));
     this.#effects.stopWorker(worker.id, reason);
   }

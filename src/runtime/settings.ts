@@ -63,6 +63,8 @@ export const PROCESS_SETTINGS = [
   "draft_max_tokens",
   "draft_min_probability",
   "reasoning_budget",
+  "trust_remote_code",
+  "allow_pickle",
   "runtime_flags",
 ] as const satisfies readonly SettingName[];
 
@@ -171,6 +173,8 @@ const RULES: Readonly<Record<SettingName, Rule>> = {
     takes: "a number of layers, or -1 for all",
     accepts: (value) => isInteger(value, -1, MAX_LAYERS),
   },
+  trust_remote_code: SWITCH,
+  allow_pickle: SWITCH,
   parallel: integer(1, MAX_PARALLEL),
   cache_type_k: CACHE_TYPE,
   cache_type_v: CACHE_TYPE,

@@ -27,7 +27,7 @@ export interface WorkerSnapshot {
   /** Of the model that drafts for it; null without. */
   readonly draftModelId: string | null;
   readonly mode: Mode;
-  readonly state: "starting" | "ready" | "draining";
+  readonly state: "starting" | "ready" | "asleep" | "draining";
   /** Leases held. */
   readonly inUse: number;
   /** Requests it serves at once; null if nobody knows. */
@@ -89,7 +89,10 @@ export function toSnapshot(worker: SchedulerWorker, facts: SnapshotFacts): Worke
     pinned: worker.pinned,
     pid: facts.pid,
     address: facts.address,
-    sharesNetwork: typeof facts.address === "number",
+    sharesNetwork:
+      (typeof facts.address === "number" && facts.sandbox !== "container") ||
+      plan.settings.remotes !== undefined ||
+      plan.cluster !== undefined,
     demand: worker.demand,
     measured: residentBytes === undefined ? null : { ram: residentBytes },
     devices: devicesOf(worker.demand),
@@ -124,7 +127,10 @@ function timesOf(worker: SchedulerWorker, wasUsed: boolean) {
 
 function contextOf({ report, plan }: SnapshotFacts): number | null {
   const { contextTokens } = plan.settings;
-  const planned = contextTokens !== undefined && contextTokens > 0 ? contextTokens : null;
+  // A picture has no tokens.
+  const isTold =
+    contextTokens !== undefined && contextTokens > 0 && plan.mode !== "image-generation";
+  const planned = isTold ? contextTokens : null;
   return number(report?.["context_size"]) ?? planned;
 }
 

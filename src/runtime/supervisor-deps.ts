@@ -63,6 +63,8 @@ export interface SupervisorLimits {
   readonly silenceMs?: number | undefined;
   /** For the answer to that; default 10 s. */
   readonly healthMs?: number | undefined;
+  /** For an engine to fall asleep, or to wake; default two minutes. */
+  readonly sleepMs?: number | undefined;
   /** For that answer after the machine slept; default 2 s. */
   readonly wakeHealthMs?: number | undefined;
 }

@@ -18,7 +18,7 @@ import { type Entry, Roster, SILENCE_MS } from "./roster.ts";
 import type { StopReason } from "./scheduler-worker.ts";
 import { Scheduler, type Ticket } from "./scheduler.ts";
 import { watchSilence } from "./silence.ts";
-import { toSnapshot, type WorkerSnapshot } from "./snapshot.ts";
+import type { WorkerSnapshot } from "./snapshot.ts";
 import type {
   AcquireRequest,
   SupervisorDeps,
@@ -27,6 +27,7 @@ import type {
 } from "./supervisor-deps.ts";
 import { unlessAborted } from "./unless-aborted.ts";
 import { type Waiter, Waiters, tellWaiter } from "./waiters.ts";
+import { WarmTier } from "./warm-tier.ts";
 import { cancelledError, unresponsiveError } from "./worker-errors.ts";
 import { type Line, waitingForRoom } from "./waiting-for-room.ts";
 import { planKey } from "./worker-key.ts";
@@ -50,6 +51,7 @@ export class Supervisor {
   readonly #alarm: Alarm;
   readonly #idleListeners = new Set<(idle: boolean) => void>();
   readonly #departures: Departures;
+  readonly #warmTier: WarmTier;
   #nextTicketId = 1;
   /** Callers inside `acquire`. */
   #arriving = 0;
@@ -73,6 +75,8 @@ export class Supervisor {
       {
         startWorker: (id, ticket, isRetry) => this.#startWorker(id, ticket, isRetry),
         stopWorker: (id, reason) => this.#stopWorker(id, reason),
+        sleepWorker: (id) => this.#warmTier.sleep(id),
+        wakeWorker: (id) => this.#warmTier.wake(id),
         grant: (ticketId, workerId) => this.#grant(ticketId, workerId),
         reject: (ticketId, error) => this.#waiters.refuse(ticketId, error),
         setDeadline: (atMs) => this.#alarm.set(atMs),
@@ -92,12 +96,9 @@ export class Supervisor {
         onProgress: (entry, event) => this.#waiters.tell(entry.key, event),
       },
     });
-    this.#departures = new Departures({
-      scheduler: this.#scheduler,
-      roster: this.#roster,
-      waiters: this.#waiters,
-      clock: this.#clock,
-    });
+    const parts = { scheduler: this.#scheduler, roster: this.#roster, clock: this.#clock };
+    this.#warmTier = new WarmTier({ ...parts, events: this.events, boundMs: limits.sleepMs });
+    this.#departures = new Departures({ ...parts, waiters: this.#waiters });
     if (readBudget === undefined) return;
     this.#budget = new BudgetSource({
       read: readBudget,
@@ -144,15 +145,7 @@ export class Supervisor {
   }
 
   list(): WorkerSnapshot[] {
-    return this.#scheduler.workers.flatMap((worker) => {
-      const entry = this.#roster.get(worker.id);
-      if (entry === undefined) return [];
-      const { plan, pid, wasUsed, mismatches, report, progress, address } = entry;
-      const { sandbox } = entry.worker;
-      const residentBytes = this.#roster.residentBytes(entry);
-      const at = { pid, address, sandbox, residentBytes };
-      return [toSnapshot(worker, { plan, wasUsed, mismatches, report, progress, ...at })];
-    });
+    return this.#scheduler.workers.flatMap((worker) => this.#roster.snapshot(worker) ?? []);
   }
 
   /**
@@ -225,6 +218,7 @@ export class Supervisor {
     if (entry === undefined) return this.#budget?.refresh();
     // The scheduler has not been told yet: it would lease what is dead.
     if (entry.worker.isLost) return entry.gone;
+    if (entry.isAsleep) return this.#budget?.refresh();
     if (!entry.isReady) return undefined;
     return this.#roster.isReachable(entry) ? undefined : this.#roster.ensureReachable(entry);
   }
@@ -263,6 +257,7 @@ export class Supervisor {
       modelName: plan.model.name,
       demand: plan.demand,
       advice: plan.advice,
+      asleep: plan.asleep,
       keepAliveMs: this.#keepAliveFor(plan, key),
       // Unpinning is `pin`'s: a plan that was made before must not undo it. What a request wants for itself is not pinned.
       pinned: plan.pinned && plan.isUsual !== false ? true : undefined,
@@ -318,7 +313,7 @@ export class Supervisor {
   }
 
   #sample(entry: Entry): void {
-    const demand = this.#memory.sample(entry);
+    const demand = entry.hasSlept ? undefined : this.#memory.sample(entry);
     if (demand !== undefined) this.#scheduler.onMeasured(entry.id, demand, this.#clock.now());
   }
 
@@ -329,7 +324,7 @@ export class Supervisor {
     log.info(`runtime: worker told to stop model=${plan.model.name} worker=${id} reason=${reason}`);
     this.events.emit({ kind: "stopping", atMs: this.#clock.now(), worker: entry.facts, reason });
     // For the ledger alone: the scheduler is in the middle of an event, and its room is freed with its exit.
-    if (entry.isReady) this.#memory.sample(entry);
+    if (entry.isReady && !entry.hasSlept) this.#memory.sample(entry);
     entry.worker.stop();
   }
 

@@ -3,6 +3,10 @@ import { chooseEvictions } from "./eviction.ts";
 import { missingRoom, needOf } from "./room.ts";
 import type { SchedulerState, Ticket, Turn } from "./scheduler-state.ts";
 import {
+  isAsleep,
+  isDozing,
+  isHere,
+  isOwn,
   isPinned,
   type ReadyWorker,
   type SchedulerWorker,
@@ -12,12 +16,12 @@ import {
 /** How long requests for models that are loaded may overtake one that waits for room. */
 export const AGE_CAP_MS = 15_000;
 
-/** Only the oldest ticket whose key has no worker may take room, so that small ones cannot starve a big one. */
+/** Only the oldest ticket whose key has no worker that is awake may take room, so that small ones cannot starve a big one. */
 export function firstForRoom(
   queue: readonly Ticket[],
   workers: readonly SchedulerWorker[],
 ): Ticket | undefined {
-  return queue.find(({ key }) => workers.every((worker) => worker.key !== key));
+  return queue.find(({ key }) => workers.every((worker) => worker.key !== key || isAsleep(worker)));
 }
 
 /**
@@ -30,7 +34,9 @@ export function turnOf(state: Omit<SchedulerState, "turn">, nowMs: number): Turn
   const closedMs = ticket.arrivedMs + (limits.ageCapMs ?? AGE_CAP_MS);
   if (nowMs < closedMs) return undefined;
   // What is on its way out makes room anyway.
-  const held = state.workers.filter(({ kind }) => kind === "ready" || kind === "starting");
+  const held = state.workers.filter(
+    (worker) => isHere(worker) && !isDozing(worker) && !isOwn(worker, ticket),
+  );
   const missing = missingRoom(needOf(ticket, state), held, limits);
   const able = held.filter((worker) => !isPinned(worker));
   const chosen = chooseEvictions(

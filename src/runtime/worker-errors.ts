@@ -5,6 +5,9 @@ import type { Backend, ExitFacts } from "./backend.ts";
 import type { EngineAddress } from "./engine-address.ts";
 import type { WorkerPlan } from "./planner.ts";
 
+/** What engines answer while they load. */
+const LOADING = 503;
+
 export interface WorkerNames {
   readonly modelName: string;
   readonly backend: Backend;
@@ -38,11 +41,25 @@ export function exitError(
   });
 }
 
+export interface StallFacts {
+  readonly stallMs: number;
+  /** What it was given at all, if it was. */
+  readonly boundMs?: number | undefined;
+  /** The last status of its readiness path; undefined: it did not answer. */
+  readonly answer?: number | undefined;
+}
+
 export function stalledError(
   { modelName, backend, logFile }: WorkerNames,
-  stallMs: number,
+  { stallMs, boundMs, answer }: StallFacts,
 ): AppError {
-  const reason = `${backend.name} made no progress for ${stallMs / 1000} s`;
+  const isOdd = answer !== undefined && answer !== LOADING;
+  const status = isOdd ? `; it answers ${backend.readinessPath} with ${answer}` : "";
+  const what =
+    boundMs === undefined
+      ? `made no progress for ${stallMs / 1000} s`
+      : `was not ready within ${boundMs / 1000} s`;
+  const reason = `${backend.name} ${what}${status}`;
   return new AppError("worker_failed", `cannot load \`${modelName}\`: ${reason}`, {
     hint: `Read the engine's log: ${logFile}.`,
     details: { backend: backend.name, stall_ms: stallMs, log_file: logFile },
@@ -57,6 +74,14 @@ export function stoppedError(modelName: string): AppError {
 
 export function unresponsiveError({ modelName, backend, logFile }: WorkerNames): AppError {
   const reason = `${backend.name} stopped responding and was ended`;
+  return new AppError("worker_failed", `cannot serve \`${modelName}\`: ${reason}`, {
+    hint: `Try again: the model is loaded again. The engine's log is ${logFile}.`,
+    details: { backend: backend.name, log_file: logFile },
+  });
+}
+
+export function wakeError({ modelName, backend, logFile }: WorkerNames): AppError {
+  const reason = `${backend.name} did not wake and was ended`;
   return new AppError("worker_failed", `cannot serve \`${modelName}\`: ${reason}`, {
     hint: `Try again: the model is loaded again. The engine's log is ${logFile}.`,
     details: { backend: backend.name, log_file: logFile },

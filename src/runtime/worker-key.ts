@@ -27,6 +27,8 @@ export function workerKey({ backend, modelId, mode, settings, draftId }: KeyFact
     settings.adapters,
     settings.devices,
     settings.runtimeFlags,
+    settings.remotes,
+    settings.trustsCode,
     drafting,
     draftId,
   ]);

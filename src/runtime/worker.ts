@@ -13,19 +13,23 @@ import type {
   ExitFacts,
   Installation,
   RunnableModel,
-  WorkerSettings,
+  StartedRun,
 } from "./backend.ts";
+import { compiledDirectory } from "./compiled-cache.ts";
 import type { EngineAddress } from "./engine-address.ts";
 import { askEngine } from "./engine-ask.ts";
 import { assertFilesExist } from "./engine-files.ts";
+import { findEngineProcess } from "./engine-process.ts";
+import { toArgsInput } from "./engine-input.ts";
 import { engineView } from "./engine-view.ts";
 import { LogFile } from "./log-file.ts";
-import { findMismatches } from "./mismatches.ts";
+import { findMismatches, type Wanted } from "./mismatches.ts";
 import type { WorkerPlan } from "./planner.ts";
 import { readStartTime } from "./process-identity.ts";
 import { type EngineProcess, settlesWithin, type Spawn, type SpawnOptions } from "./process.ts";
 import { waitUntilReady } from "./readiness.ts";
-import type { Sandbox, SandboxName, SandboxView } from "./sandbox/sandbox.ts";
+import { assertAnswering } from "./remote-devices.ts";
+import { CONTAINER, type Sandbox, type SandboxName, type SandboxView } from "./sandbox/sandbox.ts";
 import { unlessAborted } from "./unless-aborted.ts";
 import { exitError, stalledError, stoppedError, unwrapExit } from "./worker-errors.ts";
 
@@ -118,6 +122,7 @@ export class Worker {
   readonly #end = Promise.withResolvers<AppError>();
   #engine: EngineProcess | undefined;
   #sandboxName: SandboxName | undefined;
+  #foundPid: number | null = null;
   #lastOutputMs = 0;
   #isReady = false;
   #hasEnded = false;
@@ -133,6 +138,11 @@ export class Worker {
     return this.#engine?.pid ?? null;
   }
 
+  /** Of the process whose memory counts; null before there is one, or where nobody can tell. */
+  get measuredPid(): number | null {
+    return this.#request.backend.findProcess === undefined ? this.pid : this.#foundPid;
+  }
+
   /** What confines its process; undefined before there is one. */
   get sandbox(): SandboxName | undefined {
     return this.#sandboxName;
@@ -145,6 +155,11 @@ export class Worker {
 
   get hasEnded(): boolean {
     return this.#hasEnded;
+  }
+
+  /** It was told to end. */
+  get isLeaving(): boolean {
+    return this.#stop.signal.aborted;
   }
 
   /**
@@ -204,12 +219,14 @@ export class Worker {
   }
 
   #unwrapped(facts: ExitFacts): ExitFacts {
-    return this.#sandboxName === "bubblewrap" ? unwrapExit(facts) : facts;
+    const { remotes } = this.#request.plan.settings;
+    const told = remotes === undefined ? facts : { ...facts, remotes };
+    return this.#sandboxName === "bubblewrap" ? unwrapExit(told) : told;
   }
 
   async #live(held: AsyncDisposableStack, events: WorkerEvents): Promise<ExitFacts> {
     const { backend, plan, socket, port } = this.#request;
-    const { model, mode } = plan;
+    const { model } = plan;
     const { signal } = this.#stop;
     const { onProgress } = events;
     const onWarning = (message: string): void => onProgress({ type: "warning", message });
@@ -219,28 +236,37 @@ export class Worker {
     onProgress(loading(model));
     const bundle = await this.#open(held, model);
     const draft = plan.draft === undefined ? undefined : await this.#open(held, plan.draft);
-    const settings = withDraft(plan.settings, draft);
     const bundles = draft === undefined ? [bundle] : [bundle, draft];
-    await assertFilesExist({ modelName: model.name, installation, bundles, settings });
     const { cores } = this.#deps;
     const { platform } = process;
-    const { variant } = installation;
-    const facts = { bundle, mode, settings, alias: model.name, socket, port };
-    const input = { ...facts, cores, platform, variant };
+    const keepsCompiled = backend.keepsCompiled === true;
+    const cacheDirectory = keepsCompiled ? compiledDirectory(installation, plan) : undefined;
+    const facts = { bundle, draft, installation, socket, port, cores, platform, cacheDirectory };
+    const input = toArgsInput(plan, facts);
+    const { settings } = input;
+    const files = { installation, bundles, settings };
+    await assertFilesExist({ modelName: model.name, ...files });
+    await assertAnswering(model.name, settings.remotes, signal);
     const { args, env } = backend.args(input);
-    const sandbox = await this.#deps.sandbox?.();
+    const isContained = backend.confinedBy === "container";
+    const sandbox = isContained ? CONTAINER : await this.#deps.sandbox?.();
     await makeSocketDirectory(held, socket);
+    if (cacheDirectory !== undefined) await mkdir(cacheDirectory, { recursive: true });
+    const joinsCluster = plan.cluster !== undefined;
     const command = [...installation.command, ...args];
     const confined = sandbox && {
       sandbox,
       view: {
-        ...(await engineView({ installation, bundles, settings, socket, env })),
+        ...(await engineView({ ...files, socket, env, cacheDirectory, joinsCluster })),
         sharesNetwork: port !== undefined,
+        reachesOthers: joinsCluster || settings.remotes !== undefined,
+        startsIn: backend.startsIn,
       },
     };
     signal.throwIfAborted();
     const engine = this.#spawn(held, { command, env }, confined);
-    await this.#untilReady(engine, events, { settings, modelPath: bundle.model });
+    const run = { installation, socket, port };
+    await this.#untilReady(engine, events, { settings, modelPath: bundle.model, run });
     return engine.exited;
   }
 
@@ -263,7 +289,7 @@ export class Worker {
       command: view === undefined ? command : (sandbox?.wrap(command, view) ?? command),
       env,
       sandbox,
-      directory: dirname(socket),
+      directory: backend.startsIn ?? dirname(socket),
       graceMs: this.#deps.graceMs,
       onOutput: (chunk) => {
         this.#lastOutputMs = performance.now();
@@ -300,24 +326,28 @@ export class Worker {
   async #untilReady(
     engine: EngineProcess,
     events: WorkerEvents,
-    wanted: { readonly settings: WorkerSettings; readonly modelPath: string },
+    wanted: Wanted & { readonly run: StartedRun },
   ): Promise<void> {
     const { backend } = this.#request;
-    const { stallMs } = this.#deps;
+    const { readyBoundMs: boundMs } = backend;
+    // Who says how long it may take knows that it may be silent.
+    const stallMs = boundMs ?? this.#deps.stallMs;
     const { signal } = this.#stop;
     const spawnedMs = performance.now();
-    const readiness = await waitUntilReady({
+    const { outcome, answer } = await waitUntilReady({
       address: this.#address,
       path: backend.readinessPath,
       exited: engine.exited,
       lastOutputMs: () => this.#lastOutputMs,
       stallMs,
+      boundMs,
       signal,
     });
-    if (readiness === "stalled") throw stalledError(this.#names(), stallMs);
-    if (readiness === "exited") return;
+    if (outcome === "exited") return;
+    if (outcome !== "ready") throw stalledError(this.#names(), { stallMs, boundMs, answer });
     const loadMs = performance.now() - spawnedMs;
     const report = await this.#report();
+    this.#foundPid = await findEngineProcess(backend, wanted.run, signal);
     signal.throwIfAborted();
     this.#isReady = true;
     const mismatches = report === undefined ? [] : findMismatches(wanted, report);
@@ -345,11 +375,6 @@ export class Worker {
 function loading(model: RunnableModel): ProgressEvent {
   const total_bytes = model.weightBytes;
   return { type: "progress", id: model.name, phase: "loading", done_bytes: null, total_bytes };
-}
-
-function withDraft(settings: WorkerSettings, draft: Bundle | undefined): WorkerSettings {
-  if (draft === undefined) return settings;
-  return { ...settings, draft: { ...settings.draft, model: draft.model } };
 }
 
 /** What a killed runner left there is in the way: an engine refuses to listen where a file is. */

@@ -4,6 +4,7 @@ import type { RunnableModel } from "../runtime/backend.ts";
 import { foldFlags, REQUEST } from "../runtime/plan-settings.ts";
 import type { Examiner } from "../runtime/planner.ts";
 import { checkPatch, PROCESS_SETTINGS } from "../runtime/settings.ts";
+import { usualMode } from "../runtime/usual-mode.ts";
 import { planKey } from "../runtime/worker-key.ts";
 import type { StoredSettings } from "../state/model-settings.ts";
 import type { AppDeps, Runtime } from "./deps.ts";
@@ -79,9 +80,9 @@ async function fold(
   { model, mode, backend, trusted }: Change,
   patch: Patch,
 ): Promise<{ readonly patch: Patch; readonly mode: ModeName | null }> {
-  const { runtime_flags: flags, lora } = patch as ModelSettings;
-  if (!Array.isArray(flags) && !Array.isArray(lora)) return { patch, mode: mode ?? null };
-  const engine = await examiner.backendFor({ model, mode: mode ?? "completion", backend });
+  const { runtime_flags: flags } = patch as ModelSettings;
+  if (!isForOwners(patch)) return { patch, mode: mode ?? null };
+  const engine = await examiner.backendFor({ model, mode: mode ?? usualMode(model), backend });
   const folded = foldFlags(
     { source: REQUEST, settings: wantedOf(patch) },
     engine,
@@ -90,6 +91,13 @@ async function fold(
   const chosen = flags && engine.readFlags?.(flags, { allowPaths: trusted }).mode;
   const left = Array.isArray(flags) ? { runtime_flags: folded.runtime_flags ?? null } : {};
   return { patch: { ...patch, ...folded, ...left }, mode: mode ?? chosen ?? null };
+}
+
+/** Whether any of it may name files, or lets a model's code run. */
+function isForOwners(patch: Patch): boolean {
+  const { runtime_flags: flags, lora, ...rest } = patch as ModelSettings;
+  const allowsCode = rest.trust_remote_code === true || rest.allow_pickle === true;
+  return Array.isArray(flags) || Array.isArray(lora) || allowsCode;
 }
 
 /** A plan with them can be made, in each mode that may differ from others. */
@@ -103,7 +111,7 @@ async function check(
   const without = (settings: ModelSettings): ModelSettings =>
     Object.fromEntries(Object.entries(settings).filter(([name]) => !Object.hasOwn(patch, name)));
   const own = stored.list().flatMap((entry) => (entry.modelId === id ? (entry.mode ?? []) : []));
-  const modes = mode === undefined ? new Set<ModeName>(["completion", ...own]) : [mode];
+  const modes = mode === undefined ? new Set<ModeName>([usualMode(model), ...own]) : [mode];
   for (const planned of modes) {
     const all = stored.find(id, null);
     const ofMode = stored.find(id, planned);

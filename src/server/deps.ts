@@ -18,6 +18,7 @@ import type {
 } from "../api/models.ts";
 import type { ProgressListener } from "../api/progress.ts";
 import type { ModelProfile } from "../models/capabilities.ts";
+import type { ImageSettings } from "../models/pull-image.ts";
 import type { SearchQuery } from "../models/search.ts";
 import type { Mode, RunnableModel } from "../runtime/backend.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -29,6 +30,7 @@ import type { Responses } from "../state/responses.ts";
 import type { Store } from "../store/store.ts";
 import type { Caller } from "./auth.ts";
 import type { BodyBudget } from "./body-budget.ts";
+import type { ImageFiles } from "./image-files.ts";
 import type { LogSource } from "./log-reader.ts";
 import type { InferenceObserver } from "./observer.ts";
 import type { MetricsSource } from "./routes/metrics.ts";
@@ -108,6 +110,8 @@ export interface Distribution {
   inspect(name: string, options: { readonly signal: AbortSignal }): Promise<ModelDetails>;
   login(request: LoginRequest, options: { readonly signal: AbortSignal }): Promise<LoginResult>;
   logout(registry: string, options: { readonly signal: AbortSignal }): Promise<LogoutResult>;
+  /** How models are had that are container images; absent: they are not. */
+  readonly images?: ImageSettings | undefined;
 }
 
 export interface AppDeps {
@@ -142,6 +146,8 @@ export interface AppDeps {
   readonly requestLog?: () => RequestLog | Promise<RequestLog>;
   /** What the Responses API keeps. Called when a request needs it: it opens the database. */
   readonly responses?: () => ResponseStore | Promise<ResponseStore>;
+  /** Where pictures that are answered as URLs are. The runner's; absent: there are no such URLs. */
+  readonly imageFiles?: Pick<ImageFiles, "keep" | "find">;
   /** What the runner and its engines said, also when none runs. */
   readonly logs?: LogSource;
   readonly clock?: Clock;

@@ -1,7 +1,7 @@
 /** What was decided for a model, as the API tells it. */
 import type { EstimateResult, ExplainResult } from "../api/settings.ts";
-import type { Bundle, WorkerSettings } from "../runtime/backend.ts";
 import { sumDemands } from "../runtime/demand.ts";
+import { toArgsInput } from "../runtime/engine-input.ts";
 import { findMismatches } from "../runtime/mismatches.ts";
 import type { Examination } from "../runtime/plan-build.ts";
 import { fits } from "../runtime/plan-memory.ts";
@@ -29,16 +29,9 @@ export async function explainPlan(
   await using bundle = await model.openBundle(facts.signal);
   await using drafting = await draft?.openBundle(facts.signal);
   const worker = findWorker(plan, facts.workers);
-  const { args } = backend.args({
-    bundle,
-    mode,
-    settings: withDraft(plan.settings, drafting),
-    alias: model.name,
-    socket: ANY_SOCKET,
-    cores: facts.cores,
-    platform: facts.platform,
-    variant: engine?.variant,
-  });
+  const { cores, platform } = facts;
+  const place = { installation: engine, socket: ANY_SOCKET, cores, platform };
+  const { args } = backend.args(toArgsInput(plan, { bundle, draft: drafting, ...place }));
   const wanted = { settings: plan.settings, modelPath: bundle.model };
   return {
     model_id: model.id,
@@ -47,8 +40,9 @@ export async function explainPlan(
     mode,
     settings: plan.explained,
     command: engine === undefined ? null : [...engine.command, ...args],
-    sandbox: worker?.sandbox ?? (await facts.sandbox()),
-    shares_network: backend.listensOn === "port",
+    sandbox: worker?.sandbox ?? backend.confinedBy ?? (await facts.sandbox()),
+    shares_network: sharesNetwork(backend, plan),
+    is_loaded: worker !== undefined,
     reported: worker?.report ?? null,
     mismatches: worker?.report ? findMismatches(wanted, worker.report) : [],
   };
@@ -88,6 +82,14 @@ export function toEstimate(
 
 // --- internal ---
 
+function sharesNetwork(
+  backend: Examination["backend"],
+  { cluster, settings }: WorkerPlan,
+): boolean {
+  const listens = backend.confinedBy === undefined && backend.listensOn === "port";
+  return listens || cluster !== undefined || settings.remotes !== undefined;
+}
+
 /** One that runs as planned, rather than one that was loaded with other settings. */
 function findWorker(
   { model, mode, backend, settings }: WorkerPlan,
@@ -103,10 +105,4 @@ function findWorker(
   return (
     running.find(({ contextTokens }) => contextTokens === settings.contextTokens) ?? running[0]
   );
-}
-
-function withDraft(settings: WorkerSettings, bundle: Bundle | undefined): WorkerSettings {
-  const { draft } = settings;
-  if (draft === undefined || bundle === undefined) return settings;
-  return { ...settings, draft: { ...draft, model: bundle.model } };
 }

@@ -30,7 +30,7 @@ import {
   type WorkerRequest,
 } from "./proxy.ts";
 import { type ParsedBody, parseBody, type Schema } from "./request-body.ts";
-import { renamed, toEngineBody } from "./served-model.ts";
+import { renamed, servedModelOf, toEngineBody } from "./served-model.ts";
 import { toRequestId } from "./request-id.ts";
 import { type AnswerStream, StreamTranslator, type Translation } from "./translate/translation.ts";
 import { WaitNote } from "./wait-note.ts";
@@ -248,7 +248,7 @@ class Job {
     try {
       const plan = await this.#plan();
       if (plan.servedModel !== undefined && this.#translation === undefined) this.#rename();
-      return await this.#attempt(plan, this.#toWorkerRequest(plan));
+      return await this.#attempt(plan);
     } catch (thrown) {
       const error = toAppError(thrown);
       trace?.ended(error);
@@ -274,9 +274,9 @@ class Job {
     return plan;
   }
 
-  async #attempt(plan: WorkerPlan, request: WorkerRequest): Promise<Answer> {
+  async #attempt(plan: WorkerPlan): Promise<Answer> {
     try {
-      return await this.#proxy(request, await this.#acquire(plan, "request"));
+      return await this.#proxy(plan, await this.#acquire(plan, "request"));
     } catch (thrown) {
       const error = toAppError(thrown);
       if (!this.#wasAcquired || !RETRIED.has(error.code)) throw error;
@@ -286,7 +286,7 @@ class Job {
     }
     this.#note.retry();
     await pause(RETRY_PAUSE_MS, this.#signal);
-    return this.#proxy(request, await this.#acquire(plan, "retry"));
+    return this.#proxy(plan, await this.#acquire(plan, "retry"));
   }
 
   async #acquire(plan: WorkerPlan, reason: LoadReason): Promise<Lease> {
@@ -303,7 +303,8 @@ class Job {
     return lease;
   }
 
-  #proxy(request: WorkerRequest, lease: Lease): Promise<Answer> {
+  #proxy(plan: WorkerPlan, lease: Lease): Promise<Answer> {
+    const request = this.#toWorkerRequest(plan, lease);
     const { trace } = this.#options;
     const dialect = this.#dialect;
     return proxyToWorker(request, lease, { dialect, trace, translation: this.#toTranslation() });
@@ -335,12 +336,13 @@ class Job {
     return this.#options.isStream ? this.#left.signal : this.#gone;
   }
 
-  #toWorkerRequest(plan: WorkerPlan): WorkerRequest {
+  #toWorkerRequest(plan: WorkerPlan, { report }: Lease): WorkerRequest {
     const { defaults } = plan;
     const { request, route, body, bytes, isAsSent, translation } = this.#options;
     const query = request.url.indexOf("?");
     const path = query < 0 ? route.enginePath : route.enginePath + request.url.slice(query);
-    const complete = toEngineBody(applyDefaults(body, defaults), plan);
+    const servedModel = servedModelOf(plan, report);
+    const complete = toEngineBody(applyDefaults(body, defaults), { ...plan, servedModel });
     return {
       method: request.method,
       path,

@@ -1,6 +1,7 @@
 /** Loads the models that a runner is to have from its start. */
 import { toAppError } from "../errors.ts";
 import { log } from "../log.ts";
+import { usualMode } from "../runtime/usual-mode.ts";
 import type { AppDeps } from "./deps.ts";
 import { requireRuntime } from "./worker-request.ts";
 
@@ -40,6 +41,6 @@ async function load(
   // What stands in the configuration was written by whoever owns the runner.
   const model = await deps.resolve(name, { trusted: true });
   const planner = await deps.planner();
-  const plan = await planner.plan({ model, mode: "completion", trusted: true });
+  const plan = await planner.plan({ model, mode: usualMode(model), trusted: true });
   using _lease = await runtime.acquire({ plan, signal, reason: "preload" });
 }

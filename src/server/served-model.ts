@@ -1,4 +1,5 @@
 /** Engines that know their model by a name of their own: requests are told that one, answers the client's. Pure. */
+import type { EngineReport } from "../runtime/backend.ts";
 import type { WorkerPlan } from "../runtime/planner.ts";
 import type { Translation } from "./translate/translation.ts";
 
@@ -13,6 +14,15 @@ export function toEngineBody(
   const named = isNamed ? body : { ...body, model: servedModel };
   if (engineFields === undefined) return named;
   return Object.fromEntries(Object.entries(named).filter(([name]) => engineFields.has(name)));
+}
+
+/** What the engine said of itself when it was ready wins: some know only then. */
+export function servedModelOf(
+  { servedModel }: Pick<WorkerPlan, "servedModel">,
+  report: EngineReport | undefined,
+): string | undefined {
+  const told = report?.["served_model"];
+  return servedModel !== undefined && typeof told === "string" && told !== "" ? told : servedModel;
 }
 
 /** OpenAI's answers as they are, but for the name. */

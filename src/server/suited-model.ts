@@ -58,6 +58,7 @@ const PURPOSES: Readonly<Record<Mode, string>> = {
   completion: "chat",
   embedding: "embeddings",
   reranking: "reranking",
+  "image-generation": "pictures",
 };
 
 function servesMode(mode: Mode, profile: ModelProfile): boolean {

@@ -2,6 +2,7 @@
 import type { WeightFormat } from "../oci/media-types.ts";
 import type { PackagedDefaults } from "../oci/model-defaults.ts";
 import type { ModelShape } from "./model-shape.ts";
+import type { ModelTraits } from "./model-traits.ts";
 
 /** A known one, or one of somebody's own, as `ownFormat` of `oci/media-types.ts` has it. */
 export type ModelFormat = WeightFormat | (string & Record<never, never>);
@@ -46,4 +47,10 @@ export interface RunnableModel {
    * @throws what reading the files throws
    */
   readShape?(signal: AbortSignal): Promise<ModelShape>;
+  /**
+   * What decides which engines read it. Absent where its format says all.
+   *
+   * @throws what reading the files throws
+   */
+  readTraits?(): Promise<ModelTraits>;
 }

@@ -31,6 +31,8 @@ export interface SourcePlan {
   /** `gguf`: files by role. `directory`: every file at its path, as of a safetensors repository. */
   readonly layout: "gguf" | "directory";
   readonly files: readonly PlannedFile[];
+  /** Of weights that say nothing of themselves: what `config.format` is to be. Absent: their headers are read. */
+  readonly weightFormat?: string | undefined;
   /** RFC 3339: of the source, not of now, so that it is reproducible. */
   readonly created: string;
   /** What the manifest says besides: `org.opencontainers.image.source`, `.revision`, … */

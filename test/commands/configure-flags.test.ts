@@ -19,6 +19,11 @@ describe("configure's flags", () => {
     [["--think"], { think: true }],
     [["--no-think"], { think: false }],
     [["--no-pin"], { pinned: false }],
+    [
+      ["--trust-remote-code", "--no-allow-pickle"],
+      { trust_remote_code: true, allow_pickle: false },
+    ],
+    [["--unset", "allow-pickle"], { allow_pickle: null }],
     [["--gpu-layers=-1", "--parallel", "2"], { gpu_layers: -1, parallel: 2 }],
     [["--temperature", "0", "--top-k", "5"], { temperature: 0, top_k: 5 }],
     [["--seed=-1"], { seed: -1 }],

@@ -184,6 +184,7 @@ describe("tug explain", () => {
     settings: [{ name: "context_size", value: 2048, source: "stored" }],
     command: ["/e/llama-server", "--alias", "a b"],
     sandbox: "bubblewrap",
+    is_loaded: true,
     reported: { context_size: 2048 },
     mismatches: [],
   };
@@ -211,13 +212,57 @@ describe("tug explain", () => {
   });
 
   test("explain: no engine, not loaded", async () => {
-    answer = { ...result, command: null, reported: null };
+    answer = { ...result, command: null, is_loaded: false, reported: null };
 
     const { out } = await run(explain, "pebble");
 
     expect(out).toContain("No engine is installed yet");
     expect(out).toContain("It is not loaded");
   });
+});
+
+describe("tug explain, of engines that tell little", () => {
+  const base: ExplainResult = {
+    model_id: ID,
+    model_name: "docker.io/me/m:latest",
+    backend: "mlx",
+    mode: "completion",
+    settings: [
+      {
+        name: "context_size",
+        value: 2048,
+        source: "stored",
+        ignored: "its server reads any length",
+      },
+      { name: "keep_alive", value: "5m", source: "default" },
+    ],
+    command: ["/e/python"],
+    sandbox: "none",
+    is_loaded: true,
+    reported: null,
+    mismatches: [],
+  };
+
+  test("explain: what the engine has nothing for is said beside it", async () => {
+    answer = base;
+
+    const { out } = await run(explain, "m");
+
+    expect(out).toMatch(/context_size +2048 +stored; not for mlx: its server reads any length/);
+    expect(out).toMatch(/keep_alive +5m +default *\n/);
+  });
+
+  test.each([[null], [{}]])(
+    "explain: an engine that says %j is loaded all the same",
+    async (reported) => {
+      answer = { ...base, reported };
+
+      const { out } = await run(explain, "m");
+
+      expect(out).toContain("It is loaded. mlx does not tell its settings");
+      expect(out).not.toContain("not loaded");
+    },
+  );
 });
 
 describe("tug estimate", () => {

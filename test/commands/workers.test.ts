@@ -77,6 +77,7 @@ describe("ps", () => {
 
   test.each([
     [{ state: "draining" }, "Stopping", "-"],
+    [{ state: "asleep", expires_at: "1970-01-01T00:01:00Z" }, "Asleep", "1m 00s from now"],
     [{ pinned: true }, "Ready, pinned", "Forever"],
     [{ keep_alive_ms: -1 }, "Ready", "Forever"],
     [{ expires_at: "1970-01-01T00:01:00Z" }, "Ready", "1m 00s from now"],

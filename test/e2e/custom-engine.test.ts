@@ -58,10 +58,17 @@ ready = "/ready"
 served_model = "inner"
 env = { MOOD = "\${MODEL_NAME}-$\${x}" }
 `;
-  const text = table("by-port", "${PORT}") + table("by-socket", "${SOCKET}") + BROKEN;
+  const files = join(home.path, "files");
+  const own = `[engines.brings]
+command = [${JSON.stringify(process.execPath)}, ${JSON.stringify(script)}, "\${SOCKET}", "net.bin"]
+models = ["me/brought"]
+cwd = ${JSON.stringify(files)}
+ready = "/ready"
+`;
+  const text = table("by-port", "${PORT}") + table("by-socket", "${SOCKET}") + BROKEN + own;
   await writeFile(join(home.path, "config.toml"), text);
-  await mkdir(join(home.path, "files"));
-  await writeFile(join(home.path, "files/net.bin"), "one two");
+  await mkdir(files);
+  await writeFile(join(files, "net.bin"), "one two");
   return home;
 }
 
@@ -214,6 +221,41 @@ describe.each(["by-port", "by-socket"])("an engine of one's own, %s", (engine) =
     expect(refused.status).toBe(403);
     expect(stored).toMatchObject({ exitCode: 0 });
     expect(answer.choices[0]?.message.content).toContain("one two --loud ");
+  });
+});
+
+describe("a model that its engine brings itself", () => {
+  test("runs, without a file of it, where the engine is to start", async () => {
+    const run = await home.tug(["run", "me/brought", "hi"]);
+
+    expect(run).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("one two") });
+    expect(await workerOf("brings")).toMatchObject({ model_name: "me/brought", state: "ready" });
+  });
+
+  test("is among the models of the APIs, and not of the store", async () => {
+    const { data } = await openai("brings").models.list();
+    const listed = await home.tug(["list", "--json"]);
+    const inspected = await home.tug(["inspect", "me/brought:latest"]);
+    const removed = await home.tug(["rm", "me/brought"]);
+
+    expect(data.map(({ id }) => id)).toContain("docker.io/me/brought:latest");
+    expect(listed.stdout).not.toContain("me/brought");
+    expect(JSON.parse(inspected.stdout)).toMatchObject({ config: { format: "engine:brings" } });
+    expect(removed).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("me/brought") });
+  });
+
+  test("is for no other engine, nor for what its own does not offer", async () => {
+    const other = openai("by-port").chat.completions.create({
+      ...asking("hi"),
+      model: "me/brought",
+    });
+    const embedding = openai("brings").embeddings.create({ model: "me/brought", input: "hi" });
+    const messages = await Promise.all(
+      [other, embedding].map((asked) => asked.then(String, (error: Error) => error.message)),
+    );
+
+    expect(messages[0]).toContain("by-port does not read engine:brings models");
+    expect(messages[1]).toContain("brings does not offer embedding");
   });
 });
 

@@ -428,7 +428,7 @@ describe("docker model", () => {
     ["no model", { "context-size": 1024 }, 400],
     ["an empty model", { model: "" }, 400],
     ["a model that is not here", { model: "me/absent", "context-size": 1024 }, 404],
-    ["an image mode", { model: "ai/pebble", mode: "image-generation" }, 400],
+    ["a mode that is none", { model: "ai/pebble", mode: "video-generation" }, 400],
     ["a context that no model has", { model: "ai/pebble", "context-size": 1e12 }, 400],
     ["a fraction of a token", { model: "ai/pebble", "context-size": 1.5 }, 400],
     ["flags that are no list", { model: "ai/pebble", "runtime-flags": "--temp 1" }, 400],

@@ -66,6 +66,45 @@ describe("Hugging Face", () => {
     for (const name of ["Q8_0", "Q4_K_M"]) expect(refused.stderr).toContain(name);
   });
 
+  test("an export to ONNX is pulled as one model, in the precision that was asked for", async () => {
+    const files = {
+      "config.json": JSON.stringify({ model_type: "llama", max_position_embeddings: 64 }),
+      "tokenizer.json": "{}",
+      "onnx/model.onnx": "whole",
+      "onnx/model_q4.onnx": "four bits",
+      "onnx/model_q4.onnx_data": "weights",
+    };
+    using hub = fakeHuggingFace([fakeRepository("onnx-org/tiny", files)]);
+    const env = environment(hub);
+
+    const pulled = await home().tug(["pull", "hf.co/onnx-org/tiny:q4"], { env });
+    const { stdout } = await home().tug(["inspect", "hf.co/onnx-org/tiny:q4"]);
+    const details = JSON.parse(stdout) as ModelDetails;
+
+    expect(pulled).toMatchObject({ exitCode: 0 });
+    expect(details.config).toMatchObject({ format: "onnx" });
+    expect(details.layers.map(({ path }) => path)).toEqual([
+      "onnx/model_q4.onnx",
+      "onnx/model_q4.onnx_data",
+      "config.json",
+      "tokenizer.json",
+    ]);
+  });
+
+  test("a checkpoint of pickles is pulled with a warning, and runs only where that is allowed", async () => {
+    const files = { "config.json": '{"model_type":"llama"}', "pytorch_model.bin": "pickles" };
+    using hub = fakeHuggingFace([fakeRepository("old-org/tiny", files)]);
+
+    const pulled = await home().tug(["pull", "hf.co/old-org/tiny"], { env: environment(hub) });
+    const refused = await ask(home(), "hf.co/old-org/tiny");
+
+    expect(pulled).toMatchObject({ exitCode: 0 });
+    expect(pulled.stderr).toContain("its weights are pickles");
+    expect(refused.exitCode).toBe(1);
+    expect(refused.stderr).toContain("which can run code when they are opened");
+    expect(refused.stderr).toContain("--allow-pickle");
+  });
+
   test("shards come all, and answer", async () => {
     using hub = fakeHuggingFace([await shardRepository("Org/Shards-GGUF")]);
 

@@ -83,14 +83,25 @@ describeIf(PYTHON_PROBLEM === undefined, PYTHON_PROBLEM ?? "")("the server of ON
 
   /** Serves an endless text, or vectors. */
   async function serve(mode: string, ...options: readonly string[]): Promise<Served> {
+    const script = { pieces: ["on ", "and "], isEndless: true, context: 100_000 };
+    return serveFiles(mode === "completion" ? scriptedDecoder(script) : tinyEncoder(), {
+      mode,
+      options,
+    });
+  }
+
+  /** @throws what it said before it ended, if it never gets ready */
+  async function serveFiles(
+    files: Readonly<Record<string, string | Uint8Array>>,
+    { mode, options = [] }: { readonly mode: string; readonly options?: readonly string[] },
+  ): Promise<Served> {
     const directory = await tempDir();
     const model = join(directory.path, "m");
     const own = join(directory.path, "run");
     const user = join(directory.path, "user");
     await mkdir(own);
     await mkdir(user);
-    const script = { pieces: ["on ", "and "], isEndless: true, context: 100_000 };
-    await writeFiles(model, mode === "completion" ? scriptedDecoder(script) : tinyEncoder());
+    await writeFiles(model, files);
     const socket = join(own, "e.sock");
     const output: Uint8Array[] = [];
     const args = ["--socket", socket, "--model", model, "--mode", mode, "--name", "me/m"];
@@ -103,11 +114,19 @@ describeIf(PYTHON_PROBLEM === undefined, PYTHON_PROBLEM ?? "")("the server of ON
     const send = (path: string, init: RequestInit) =>
       fetch(`http://engine${path}`, { unix: socket, keepalive: false, ...init });
     // There is a file a moment before anybody listens.
-    await eventually(async () => (await send("/health", {})).ok);
+    const ready = eventually(async () => (await send("/health", {})).ok);
+    const said = (): string => Buffer.concat(output).toString();
+    await Promise.race([ready, child.exited.then(() => Promise.reject(new Error(said())))]).catch(
+      async (error: unknown) => {
+        await ready.catch(() => undefined);
+        await directory[Symbol.asyncDispose]();
+        throw error;
+      },
+    );
     return {
       process: child,
       home: user,
-      said: () => Buffer.concat(output).toString(),
+      said,
       post: (path, body, signal) =>
         send(path, {
           method: "POST",
@@ -127,9 +146,76 @@ describeIf(PYTHON_PROBLEM === undefined, PYTHON_PROBLEM ?? "")("the server of ON
   test("says what it serves", async () => {
     await using it = await serve("completion", "--parallel", "3");
 
-    expect(await (await it.get("/health")).json()).toEqual({ status: "ok", parallel: 3 });
+    expect(await (await it.get("/health")).json()).toEqual({
+      status: "ok",
+      parallel: 3,
+      context: 100_000,
+      asked_context: -1,
+    });
     expect(await (await it.get("/v1/models")).json()).toMatchObject({ data: [{ id: "me/m" }] });
     expect(it.said()).toMatch(/^serve: loaded in \d+\.\d s\n$/);
+  });
+
+  test.each([
+    ["a graph elsewhere", "../../etc/passwd", "names a graph that is not there"],
+    ["a graph by its whole path", "/etc/passwd", "names a graph that is not there"],
+    ["a graph that is missing", "other.onnx", "names a graph that is not there"],
+  ])("%s is not opened", async (_, filename, reason) => {
+    const files = scriptedDecoder({ pieces: ["a"] });
+    const config = JSON.parse(String(files["genai_config.json"])) as {
+      model: { decoder: { filename: string } };
+    };
+    config.model.decoder.filename = filename;
+    const changed = { ...files, "genai_config.json": JSON.stringify(config) };
+
+    const failure = await serveFiles(changed, { mode: "completion" }).catch(String);
+
+    expect(failure).toContain(reason);
+  });
+
+  test.each(["[]", "{", "null"])(
+    "a configuration that is %s is an error in words",
+    async (text) => {
+      const files = { ...scriptedDecoder({ pieces: ["a"] }), "genai_config.json": text };
+
+      const failure = await serveFiles(files, { mode: "completion" }).catch(String);
+
+      expect(failure).toContain("its `genai_config.json` is no JSON object");
+    },
+  );
+
+  test("habits of a model that are no numbers are none", async () => {
+    const files = scriptedDecoder({ pieces: ["a"], layout: "optimum" });
+    const habits = { temperature: null, top_p: null, top_k: "50", do_sample: "yes" };
+    const changed = {
+      ...files,
+      "generation_config.json": JSON.stringify({ ...habits, eos_token_id: 2 }),
+    };
+    await using it = await serveFiles(changed, { mode: "completion" });
+
+    const response = await it.post(CHAT, { messages: MESSAGES });
+
+    expect([response.status, await response.text()]).toEqual([200, expect.stringContaining('"a"')]);
+  });
+
+  test("many texts of all lengths are embedded as each alone, in their order", async () => {
+    await using it = await serve("embedding");
+    const texts = Array.from({ length: 70 }, (_, at) => "ab".repeat(1 + ((at * 37) % 60)));
+    const embed = async (input: unknown): Promise<number[][]> => {
+      const response = await it.post("/v1/embeddings", { input });
+      const { data } = (await response.json()) as { data: { embedding: number[] }[] };
+      return data.map(({ embedding }) => embedding);
+    };
+
+    const all = await embed(texts);
+
+    expect(all).toHaveLength(70);
+    for (const at of [0, 15, 16, 17, 40, 69]) {
+      const [alone = []] = await embed(texts[at]);
+      expect(all[at]?.map((value) => value.toFixed(4))).toEqual(
+        alone.map((value) => value.toFixed(4)),
+      );
+    }
   });
 
   test("hostile values of any member are refused or taken, and never its own failure", async () => {
@@ -174,7 +260,7 @@ describeIf(PYTHON_PROBLEM === undefined, PYTHON_PROBLEM ?? "")("the server of ON
     expect(seen).toEqual(new Set([200, 400]));
   });
 
-  test.each(["", "x", "[]", "5", "null", "NaN", "\u0000", "[".repeat(100_000), '{"a":'])(
+  test.each(["", "x", "[]", "5", "null", "NaN", "\u0000", "[", '{"a":'])(
     "a body like %p is no request",
     async (body) => {
       await using it = await serve("embedding");
@@ -185,6 +271,12 @@ describeIf(PYTHON_PROBLEM === undefined, PYTHON_PROBLEM ?? "")("the server of ON
       expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error" } });
     },
   );
+
+  test("a body of brackets that are too deep is no request", async () => {
+    await using it = await serve("embedding");
+
+    expect((await it.post("/v1/embeddings", "[".repeat(100_000))).status).toBe(400);
+  });
 
   test("what is no HTTP, or too much of it, is refused", async () => {
     await using it = await serve("embedding");

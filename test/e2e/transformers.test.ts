@@ -1,6 +1,6 @@
 /** PyTorch for real, where somebody wants to fetch its five gigabytes. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { QUESTION, SAFETENSORS } from "../helpers/pebble.ts";
+import { expectedAnswers, QUESTION, SAFETENSORS } from "../helpers/pebble.ts";
 import { PYTHON_PROBLEM } from "../helpers/pypi.ts";
 import { describeIf } from "../helpers/test-if.ts";
 import { tugHome } from "../helpers/tug-home.ts";
@@ -22,7 +22,7 @@ describeIf(PROBLEM === undefined, PROBLEM ?? "")("transformers", () => {
     });
     const packaged = await home.tug(["package", "--safetensors-dir", SAFETENSORS, MODEL]);
     await home.tug(["start-runner"]);
-    const ask = async (stream: boolean): Promise<string> => {
+    const ask = async (stream: boolean, more: object = {}): Promise<string> => {
       const response = await fetch(`${home.url}/engines/transformers/v1/chat/completions`, {
         method: "POST",
         // Fields that it would refuse are left out.
@@ -30,15 +30,28 @@ describeIf(PROBLEM === undefined, PROBLEM ?? "")("transformers", () => {
           model: MODEL,
           stream,
           top_k: 1,
+          temperature: 0,
           keep_alive: "1m",
           messages: [{ role: "user", content: QUESTION }],
+          ...more,
         }),
       });
       return response.text();
     };
+    const calling = (await expectedAnswers()).find(({ tools }) => tools !== undefined);
+    const { messages, tools } = calling ?? {};
 
     expect([installed.exitCode, packaged.exitCode]).toEqual([0, 0]);
     expect(await ask(false)).toContain("The capital of France is Paris.");
     expect(await ask(true)).toContain("data: [DONE]");
+    for (const stream of [false, true]) {
+      const answer = await ask(stream, { messages, tools });
+      expect(answer).toContain('"finish_reason":"tool_calls"');
+      expect(answer).toContain('"arguments":"{\\"city\\": \\"Paris\\"}"');
+      expect(answer).not.toContain("<tool_call>");
+    }
+    expect((await home.tug(["explain", "--backend", "transformers", MODEL])).stdout).toContain(
+      "transformers does not tell its settings",
+    );
   });
 });

@@ -17,6 +17,8 @@ export class FakeEffects implements Effects {
     readonly isRetry: boolean;
   }[] = [];
   readonly stopped: { readonly workerId: number; readonly reason: StopReason }[] = [];
+  readonly slept: number[] = [];
+  readonly woken: number[] = [];
   readonly granted: { readonly ticketId: number; readonly workerId: number }[] = [];
   readonly rejected: { readonly ticketId: number; readonly error: AppError }[] = [];
   deadlineMs: number | undefined;
@@ -27,6 +29,14 @@ export class FakeEffects implements Effects {
 
   stopWorker(workerId: number, reason: StopReason): void {
     this.stopped.push({ workerId, reason });
+  }
+
+  sleepWorker(workerId: number): void {
+    this.slept.push(workerId);
+  }
+
+  wakeWorker(workerId: number): void {
+    this.woken.push(workerId);
   }
 
   grant(ticketId: number, workerId: number): void {
@@ -48,6 +58,7 @@ export interface RequestOptions {
   readonly demand?: Demand | number;
   readonly pinned?: boolean;
   readonly advice?: string;
+  readonly asleep?: Demand;
 }
 
 /** A scheduler, what it did, and a clock to hand it. */

@@ -56,6 +56,9 @@ export class EngineSimulation {
           this.#engines.set(id, { model: ticket.key, readyMs: 0, waiting: [], running: 0 });
           this.#after(times.loadMs, () => this.#ready(id));
         },
+        // Nothing here can sleep.
+        sleepWorker: () => undefined,
+        wakeWorker: () => undefined,
         stopWorker: (id) => {
           this.#after(times.stopMs, () => this.#scheduler.onExited(id, STOPPED, this.#nowMs));
         },

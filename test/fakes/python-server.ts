@@ -3,16 +3,36 @@
 export interface ServedModel {
   readonly names: readonly string[];
   readonly contextTokens: number;
+  /** It can be put to sleep; `false`: it never wakes. */
+  readonly wakes?: boolean | undefined;
   readonly listen: { readonly unix: string } | { readonly hostname: string; readonly port: number };
 }
 
 export const ANSWER = ["The ", "capital ", "is ", "Paris."];
 
 export function serveOpenAi(model: ServedModel): void {
-  Bun.serve({ ...model.listen, fetch: (request: Request) => answer(request, model) });
+  let isAsleep = false;
+  const fetch = (request: Request): Response | Promise<Response> => {
+    const { pathname } = new URL(request.url);
+    if (model.wakes !== undefined && request.method === "POST") {
+      if (pathname === "/sleep" && !isAsleep) return ((isAsleep = true), ok());
+      if (pathname === "/wake_up" && isAsleep) {
+        isAsleep = !model.wakes;
+        return isAsleep ? new Response(null, { status: 500 }) : ok();
+      }
+      // Whoever asks at the wrong time has lost track of it.
+      if (isAsleep || pathname === "/wake_up") process.exit(9);
+    }
+    return answer(request, model);
+  };
+  Bun.serve({ ...model.listen, fetch });
 }
 
 // --- internal ---
+
+function ok(): Response {
+  return Response.json({ status: "done" });
+}
 
 async function answer(request: Request, model: ServedModel): Promise<Response> {
   switch (new URL(request.url).pathname) {

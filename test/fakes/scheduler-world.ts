@@ -2,7 +2,11 @@ import { expect } from "bun:test";
 
 import { AppError, assert } from "../../src/errors.ts";
 import type { Demand } from "../../src/runtime/demand.ts";
-import type { SchedulerWorker, StopReason } from "../../src/runtime/scheduler-worker.ts";
+import {
+  isDozing,
+  type SchedulerWorker,
+  type StopReason,
+} from "../../src/runtime/scheduler-worker.ts";
 import {
   type Effects,
   Scheduler,
@@ -12,12 +16,13 @@ import {
 
 const CRASH = new AppError("worker_failed", "cannot load the model: it broke");
 const OUT_OF_MEMORY = new AppError("insufficient_memory", "cannot load the model: out of memory");
-export const KINDS = ["starting", "ready", "draining", "stopping"] as const;
+export const KINDS = ["starting", "ready", "draining", "asleep", "stopping"] as const;
 
 export interface WorldRequest {
   readonly demand: Demand;
   readonly keepAliveMs?: number | undefined;
   readonly pinned?: boolean | undefined;
+  readonly asleep?: Demand | undefined;
 }
 
 /** Plays the supervisor around a scheduler, and checks the invariants after every event. */
@@ -41,10 +46,10 @@ export class World {
     this.scheduler = new Scheduler(this.#limits, this.#createEffects());
   }
 
-  request(key: string, { demand, keepAliveMs, pinned }: WorldRequest): number {
+  request(key: string, { demand, keepAliveMs, pinned, asleep }: WorldRequest): number {
     const id = this.endings.size + 1;
     this.endings.set(id, []);
-    const ticket = { id, key, modelName: key, demand, keepAliveMs, pinned };
+    const ticket = { id, key, modelName: key, demand, keepAliveMs, pinned, asleep };
     this.scheduler.onRequest({ ...ticket, arrivedMs: this.nowMs }, this.nowMs);
     this.#check();
     return id;
@@ -58,6 +63,16 @@ export class World {
 
   ready(workerId: number): void {
     this.scheduler.onReady(workerId, this.nowMs);
+    this.#check();
+  }
+
+  /** Workers that were told to sleep and not to end since. */
+  get dozing(): readonly SchedulerWorker[] {
+    return this.scheduler.workers.filter(isDozing);
+  }
+
+  fallAsleep(workerId: number): void {
+    this.scheduler.onAsleep(workerId, this.nowMs);
     this.#check();
   }
 
@@ -118,6 +133,7 @@ export class World {
   /** Everything that is under way comes to its end. */
   finishAll(): void {
     for (const { id } of this.workers("starting")) this.ready(id);
+    for (const { id } of this.dozing) this.fallAsleep(id);
     while (this.leases.length > 0) this.release(0);
     for (const { id } of this.workers("stopping")) this.exit(id);
   }
@@ -138,6 +154,15 @@ export class World {
       stopWorker: (id, reason) => {
         this.effects.push(`stop ${id} ${reason}`);
         this.#assertMayStop(id, reason);
+      },
+      sleepWorker: (id) => {
+        this.effects.push(`sleep ${id}`);
+        this.#assertMayStop(id, "evicted");
+        expect(this.#get(id).asleep).toBeDefined();
+      },
+      wakeWorker: (id) => {
+        this.effects.push(`wake ${id}`);
+        expect(this.#get(id).kind).toBe("starting");
       },
       grant: (ticketId, workerId) => {
         this.effects.push(`grant ${ticketId} ${workerId}`);
@@ -179,7 +204,8 @@ export class World {
     for (const [device, bytes] of Object.entries(budget === undefined ? {} : demand)) {
       if (bytes > 0) expect(held[device]).toBeLessThanOrEqual(budget?.[device] ?? 0);
     }
-    const keys = new Set(this.scheduler.workers.map(({ key }) => key));
+    const awake = this.scheduler.workers.filter(({ kind }) => kind !== "asleep");
+    const keys = new Set(awake.map(({ key }) => key));
     const { waiting } = this.scheduler;
     const older = waiting.slice(
       0,
@@ -232,12 +258,15 @@ export class World {
   }
 
   #checkNobodyIdlesOnBorrowedBytes(budget: Demand): void {
-    const staying = this.workers("starting", "ready", "draining");
+    const staying = this.workers("starting", "ready", "draining", "asleep");
     const bytesOn = (device: string): number =>
       staying.reduce((sum, { demand }) => sum + (demand[device] ?? 0), 0);
     const idle = staying.filter(
       (worker) =>
-        worker.kind === "ready" && worker.leases === 0 && !worker.pinned && worker.keepAliveMs >= 0,
+        (worker.kind === "ready" || worker.kind === "asleep") &&
+        worker.leases === 0 &&
+        !worker.pinned &&
+        worker.keepAliveMs >= 0,
     );
     for (const { demand } of idle) {
       for (const [device, bytes] of Object.entries(demand)) {
@@ -248,7 +277,10 @@ export class World {
 
   #checkDeadline(): void {
     const due = this.scheduler.workers.flatMap((worker) =>
-      worker.kind === "ready" && worker.leases === 0 && worker.keepAliveMs >= 0 && !worker.pinned
+      (worker.kind === "ready" || worker.kind === "asleep") &&
+      worker.leases === 0 &&
+      worker.keepAliveMs >= 0 &&
+      !worker.pinned
         ? [worker.lastUsedMs + worker.keepAliveMs]
         : [],
     );

@@ -1,7 +1,8 @@
 /**
  * Stands for llama-server in smoke tests: `bun smoke-engine.ts <behaviour> …llama-server arguments`.
  *
- * Behaviours: paris, berlin, silent (an empty answer), crash (before readiness), die (while answering).
+ * Behaviours: paris, berlin, silent (an empty answer), crash (before readiness), die (while answering), mute (never
+ * ready).
  */
 const [behaviour, ...args] = process.argv.slice(2);
 const socket = args[args.indexOf("--host") + 1] ?? "";
@@ -15,6 +16,7 @@ if (behaviour === "crash") {
 Bun.serve({
   unix: socket,
   fetch: (request) => {
+    if (behaviour === "mute") return new Response(null, { status: 503 });
     if (new URL(request.url).pathname === "/health") return Response.json({ status: "ok" });
     if (behaviour === "die") process.kill(process.pid, "SIGKILL");
     return Response.json({ choices: [{ message: { content: answers[behaviour ?? ""] } }] });

@@ -99,7 +99,8 @@ describe("a plan", () => {
     expect(rows(made)).toContain("chatTemplate chat_template.jinja");
     expect(rows(made)).toContain("license LICENSE");
     expect(rows(made)).toContain("file tokenizer.json");
-    expect(made.files).toHaveLength(13);
+    expect(rows(made).filter((row) => row.endsWith(".py"))).toHaveLength(1);
+    expect(made.files).toHaveLength(14);
     expect(made.annotations["org.opencontainers.image.licenses"]).toBe("llama3.1");
   });
 
@@ -188,11 +189,73 @@ describe("a plan", () => {
     expect(failure.hint).toContain(hint);
   });
 
-  test("of pickles alone is refused", async () => {
+  test("of pickles alone: a format of its own, with a warning", async () => {
     using hub = fakeHuggingFace([fixtureRepository("pickles")]);
-    const failure = await failureOf(plan(hub, "hf.co/example-org/old-1b"));
+    const made = await plan(hub, "hf.co/example-org/old-1b");
+    expect([made.layout, made.weightFormat]).toEqual(["directory", "pytorch"]);
+    expect(rows(made)[0]).toBe("weights pytorch_model.bin");
+    expect(made.warnings.join()).toContain("its weights are pickles");
+    expect(made.warnings.join()).toContain("--allow-pickle");
+  });
+
+  test("of pickles that nothing says the model of is refused", async () => {
+    using hub = fakeHuggingFace([fakeRepository("o/bare", { "pytorch_model.bin": "1" })]);
+    const failure = await failureOf(plan(hub, "hf.co/o/bare"));
     expect(failure.code).toBe("unsupported_model");
     expect(failure.message).toContain("its weights are pickles (`pytorch_model.bin`)");
+    const asked = await failureOf(plan(hub, "hf.co/o/bare:pytorch"));
+    expect(asked.message).toContain("no PyTorch checkpoint with a `config.json`");
+  });
+
+  test("of exports to ONNX: one graph with its weights, and what reads texts", async () => {
+    const files = {
+      "config.json": "{}",
+      "generation_config.json": "{}",
+      "tokenizer.json": "{}",
+      "onnx/model.onnx": "1",
+      "onnx/model_q4.onnx": "2",
+      "onnx/model_q4.onnx_data": "3",
+      "onnx/model_fp16.onnx": "4",
+    };
+    using hub = fakeHuggingFace([fakeRepository("onnx-community/tiny", files)]);
+    const made = await plan(hub, "hf.co/onnx-community/tiny");
+    expect([made.layout, made.weightFormat]).toEqual(["directory", "onnx"]);
+    expect(rows(made).slice(0, 2)).toEqual([
+      "weights onnx/model_q4.onnx",
+      "weights onnx/model_q4.onnx_data",
+    ]);
+    expect(rows(made)).toHaveLength(5);
+    const half = await plan(hub, "hf.co/onnx-community/tiny:fp16");
+    expect(rows(half)[0]).toBe("weights onnx/model_fp16.onnx");
+    const named = await plan(hub, "hf.co/onnx-community/tiny/blob/main/onnx/model.onnx");
+    expect(rows(named)[0]).toBe("weights onnx/model.onnx");
+  });
+
+  test("of safetensors and ONNX takes safetensors, unless ONNX is asked for", async () => {
+    const files = { "config.json": "{}", "model.safetensors": "1", "onnx/model.onnx": "2" };
+    using hub = fakeHuggingFace([fakeRepository("o/both", files)]);
+    expect(rows(await plan(hub, "hf.co/o/both"))[0]).toBe("weights model.safetensors");
+    expect(rows(await plan(hub, "hf.co/o/both:onnx"))[0]).toBe("weights onnx/model.onnx");
+  });
+
+  test("of models for onnxruntime-genai: the directory is the model", async () => {
+    const files = {
+      "README.md": "x",
+      ...genaiFiles("cpu_and_mobile/cpu-int4"),
+      ...genaiFiles("cuda/cuda-fp16"),
+    };
+    using hub = fakeHuggingFace([fakeRepository("o/genai", files)]);
+    const made = await plan(hub, "hf.co/o/genai");
+    expect(rows(made)).toEqual([
+      "weights model.onnx",
+      "weights model.onnx.data",
+      "file genai_config.json",
+      "file tokenizer.json",
+    ]);
+    const tagged = await plan(hub, "hf.co/o/genai:cuda-fp16");
+    expect(rows(tagged)).toEqual(rows(made));
+    const address = await plan(hub, "https://hf.co/o/genai/tree/main/cuda/cuda-fp16");
+    expect(rows(address)).toEqual(rows(made));
   });
 
   test("of more files than a manifest can list is refused", async () => {
@@ -367,3 +430,12 @@ describe("a description", () => {
     expect((await failureOf(plan(hub, "hf.co/org/tiny-gguf"))).code).toBe("request_too_large");
   });
 });
+
+function genaiFiles(directory: string): Record<string, string> {
+  return {
+    [`${directory}/genai_config.json`]: "{}",
+    [`${directory}/model.onnx`]: "1",
+    [`${directory}/model.onnx.data`]: "2",
+    [`${directory}/tokenizer.json`]: "{}",
+  };
+}

@@ -39,8 +39,8 @@ export async function bench(): Promise<Bench> {
       return join(directory.path, name);
     },
     package: async (request = {}, options) => {
-      const { safetensors_dir: dir, onnx_dir: onnx, dduf, from, files } = request;
-      const weights = dir ?? onnx ?? dduf ?? from ?? files;
+      const { safetensors_dir: dir, onnx_dir: onnx, pytorch_dir, dduf, from, files } = request;
+      const weights = dir ?? onnx ?? pytorch_dir ?? dduf ?? from ?? files;
       const whole = {
         model: "me/model:v1",
         ...(weights === undefined ? { gguf: PEBBLE } : {}),

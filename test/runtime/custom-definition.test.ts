@@ -24,9 +24,13 @@ describe("readDefinition", () => {
       formats: ["echo"],
       modes: ["completion"],
       ready: "/health",
+      readyTimeoutMs: undefined,
+      models: [],
+      memoryBytes: undefined,
       servedModel: undefined,
       env: {},
       reads: [],
+      cwd: undefined,
     });
   });
 
@@ -36,9 +40,13 @@ describe("readDefinition", () => {
       formats: ["Echo", "gguf", "echo"],
       modes: ["reranking", "completion"],
       ready: "/v1/models",
+      ready_timeout: "10m",
+      memory: "8GB",
+      models: ["me/thing", "me/thing:latest", "other"],
       served_model: "x",
       env: { A: "${CORES}", B: 1, C: true },
       reads: ["/opt/echo", "~/models"],
+      cwd: "~/echo",
     };
 
     expect(readDefinition("my-echo.2", table, ["llama.cpp"])).toEqual({
@@ -47,9 +55,13 @@ describe("readDefinition", () => {
       formats: ["echo", "gguf"],
       modes: ["completion", "reranking"],
       ready: "/v1/models",
+      readyTimeoutMs: 600_000,
+      memoryBytes: 8e9,
+      models: ["docker.io/me/thing:latest", "docker.io/ai/other:latest"],
       servedModel: "x",
       env: { A: "${CORES}", B: "1", C: "true" },
       reads: ["/opt/echo", "~/models"],
+      cwd: "~/echo",
     });
   });
 
@@ -65,7 +77,61 @@ describe("readDefinition", () => {
     expect(readDefinition("echo", { ...TABLE, command }, []).command).toEqual(command);
   });
 
+  test("definition: models that it brings itself need no formats, and have no files", () => {
+    const table = { command: ["a", "${PORT}", "${MODEL_NAME}"], models: ["me/thing"] };
+
+    expect(readDefinition("echo", table, [])).toMatchObject({
+      formats: [],
+      models: ["docker.io/me/thing:latest"],
+    });
+    expect(refusal({ ...table, command: ["a", "${PORT}", "${MODEL}"] })).toMatch(
+      /`\$\{MODEL\}` stands for files, and its `models` have none here$/,
+    );
+  });
+
+  test.each([
+    [["env", "A=1", "/bin/dash", "-c", "a ${MODEL}"]],
+    [["python3.11", "-Ic", "open('${MODEL_DIR}')"]],
+    [["/opt/node", "--eval", "f('${MODEL}')"]],
+    [["bun", "-e", "f('${MODEL_NAME}')"]],
+    [["C:\\Windows\\cmd.exe", "/c", "engine", "${MODEL}"]],
+    [["pwsh", "-Command", "engine ${MODEL}"]],
+    [["perl", "-ne", "${MODEL}"]],
+  ])("definition: what others chose is no text of a program: %p", (command) => {
+    expect(refusal({ ...TABLE, command: [...command, "${PORT}"] })).toMatch(
+      /stands in the text of a program$/,
+    );
+  });
+
+  test.each([
+    [["python3", "-m", "engine", "-c", "4096", "${MODEL}"]],
+    [["python3", "engine.py", "--model", "${MODEL}", "-c", "x"]],
+    [["/opt/engine", "-c", "${MODEL}"]],
+    [["python3", "engine.py", "-c", "${MODEL}"]],
+    [["node", "--no-warnings", "engine.js", "-e", "${MODEL}"]],
+    [["node", "engine.js", "${MODEL}"]],
+  ])("definition: an argument of a program is no text of one: %p", (command) => {
+    const words = [...command, "${PORT}"];
+
+    expect(readDefinition("echo", { ...TABLE, command: words }, []).command).toEqual(words);
+  });
+
   test.each<[Record<string, unknown>, RegExp]>([
+    [{ models: [] }, /`models` is not a list of texts$/],
+    [{ models: ["a b"] }, /`a b` is no name of a model$/],
+    [{ models: ["https://x.org/a"] }, /is no name of a model$/],
+    [{ models: "me/thing" }, /`models` is not a list/],
+    [{ ready_timeout: "soon" }, /`ready_timeout` is not a time$/],
+    [{ ready_timeout: "-1" }, /`ready_timeout` is not a time$/],
+    [{ ready_timeout: "100h" }, /`ready_timeout` is not a time$/],
+    [{ ready_timeout: 5 }, /`ready_timeout` is not a time$/],
+    [{ memory: "60%" }, /`memory` is not a size$/],
+    [{ memory: "ram=8GB" }, /`memory` is not a size$/],
+    [{ memory: "" }, /`memory` is not a size$/],
+    [{ memory: 8 }, /`memory` is not a size$/],
+    [{ cwd: "work" }, /`cwd` is no absolute path$/],
+    [{ cwd: "/a\0b" }, /`cwd` is no absolute path$/],
+    [{ cwd: ["/a"] }, /`cwd` is no absolute path$/],
     [{ command: [] }, /`command` is empty$/],
     [{ command: "" }, /`command` is empty$/],
     [{ command: [" "] }, /`command` is empty$/],
@@ -82,7 +148,7 @@ describe("readDefinition", () => {
     [{ command: ["a", "${PORTS}"] }, /there is no placeholder `\$\{PORTS\}`$/],
     [
       { command: ["sh", "-c", "a ${PORT} '${MODEL}'"] },
-      /`\$\{MODEL\}` stands in the text of a shell$/,
+      /`\$\{MODEL\}` stands in the text of a program$/,
     ],
     [{ command: "/bin/bash -lc 'a ${MODEL_NAME}' ${PORT}" }, /`\$\{MODEL_NAME\}` stands in/],
     [{ env: { A: "${NOPE}" } }, /there is no placeholder `\$\{NOPE\}`$/],

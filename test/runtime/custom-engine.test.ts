@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { chmod, mkdir, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 import { composeBackends, BACKENDS } from "../../src/runtime/backends.ts";
 import type { Backend, ExitFacts } from "../../src/runtime/backend.ts";
@@ -207,6 +207,66 @@ describe("what is there of it", () => {
     });
 
     expect(found?.needs).toEqual([script, config, data] as string[]);
+  });
+
+  test("custom: of a script that stands for one of several versions all of them", async () => {
+    await using directory = await tempDir();
+    const [shims, home] = [join(directory.path, "pyenv/shims"), join(directory.path, "home")];
+    await mkdir(shims, { recursive: true });
+    const program = join(shims, "python3");
+    await writeFile(program, "#!/bin/sh\n");
+    await chmod(program, 0o755);
+
+    const { recipe } = engine({ command: [program, "${PORT}"], formats: ["echo"] });
+
+    expect((await recipe.config?.({ HOME: home }))?.needs).toEqual([dirname(shims)]);
+    // Nobody is shown the home as a whole.
+    expect((await recipe.config?.({ HOME: join(dirname(shims), "me") }))?.needs).toEqual([]);
+  });
+
+  test("custom: it starts where `cwd` says, which it sees, if it is there", async () => {
+    await using directory = await tempDir();
+    const { path } = directory;
+    const table = { command: [process.execPath, "${PORT}"], formats: ["echo"] };
+    const there = engine({ ...table, cwd: path });
+    const gone = engine({ ...table, cwd: join(path, "no") });
+
+    const failure: unknown = await gone.recipe.config?.({}).catch((error: unknown) => error);
+
+    expect(there.startsIn).toBe(path);
+    expect((await there.recipe.config?.({ HOME: "/root" }))?.needs).toContain(path);
+    expect(engine(table).startsIn).toBeUndefined();
+    expect(failure).toMatchObject({
+      code: "install_failed",
+      message: `cannot start echo: there is no directory \`${join(path, "no")}\``,
+      hint: expect.stringContaining('`cwd` of `[engines."echo"]`'),
+    });
+  });
+
+  test("custom: what it says of its memory and its start holds", () => {
+    expect(engine({ ...ECHO, memory: "2GiB", ready_timeout: "10m" })).toMatchObject({
+      processBytes: 2 ** 31,
+      readyBoundMs: 600_000,
+    });
+  });
+
+  test("custom: its own models are of a format that no other engine has", () => {
+    const own = engine({ command: ["a", "${PORT}"], models: ["me/thing"] });
+
+    expect(own.formats).toEqual(["engine:echo"]);
+    expect(engine({ ...ECHO, models: ["me/thing"] }).formats).toEqual(["echo", "engine:echo"]);
+  });
+
+  test("custom: two engines cannot have a model of one name", () => {
+    const table = { command: ["a", "${PORT}"] };
+    const tables = {
+      one: { ...table, models: ["me/thing"] },
+      other: { ...table, models: ["x", "me/thing:latest"] },
+    };
+
+    expect(() => readCustomEngines(tables, [])).toThrow(
+      'cannot read `[engines."other"]` in config.toml: its model `docker.io/me/thing:latest` is one\'s, too',
+    );
   });
 
   test("custom: of a virtual environment all of it, and the library of its interpreter", async () => {

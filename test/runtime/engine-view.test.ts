@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { mkdir, realpath, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -45,6 +46,25 @@ describe("engineView", () => {
     expect(view.writable).toEqual(["/run/w1"]);
     expect(view.variables).toEqual(["A"]);
     expect(view.devices).toEqual([]);
+  });
+
+  test("view: where it keeps what it compiled is writable; a cluster is met by name, in shared memory", async () => {
+    const installation = installed("/opt/engine");
+    const bundles = [bundleOf("/m.gguf")];
+
+    const view = await engineView({
+      ...common,
+      installation,
+      bundles,
+      cacheDirectory: "/opt/engine/compiled",
+      joinsCluster: true,
+    });
+    const plain = await engineView({ ...common, installation, bundles });
+
+    expect(view.writable.slice(0, 2)).toEqual(["/run/w1", "/opt/engine/compiled"]);
+    expect(view.writable.includes("/dev/shm")).toBe(existsSync("/dev/shm"));
+    expect(view.readOnly).toContain("/etc/hosts");
+    expect([plain.writable, plain.readOnly.includes("/etc/hosts")]).toEqual([["/run/w1"], false]);
   });
 
   test("view: all shards of a bare file, and not the directory it is in", async () => {

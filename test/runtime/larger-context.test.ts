@@ -51,10 +51,12 @@ describe("onLargerContext", () => {
   });
 
   test("larger context: what concerns the request stays its own", () => {
-    const host = planFor(8192, { demand: { ram: 5 }, keepAliveMs: 1 });
-    const settled = onLargerContext(planFor(1024, { keepAliveMs: 7 }), [{ plan: host }]);
+    const gpu = { gpuShare: 0.5, asleep: { ram: 9 } };
+    const host = planFor(8192, { demand: { ram: 5 }, keepAliveMs: 1, ...gpu });
+    const own = planFor(1024, { keepAliveMs: 7, gpuShare: 0.1, asleep: { ram: 9 } });
+    const settled = onLargerContext(own, [{ plan: host }]);
 
-    expect(settled).toMatchObject({ demand: { ram: 5 }, keepAliveMs: 7, isUsual: false });
+    expect(settled).toMatchObject({ demand: { ram: 5 }, keepAliveMs: 7, isUsual: false, ...gpu });
   });
 });
 

@@ -13,6 +13,8 @@ const WINDOWS: Machine = { platform: "win32", arch: "x64" };
 
 interface Row {
   readonly format: ModelFormat;
+  /** How its weights are quantised. */
+  readonly quantization?: string;
   readonly mode?: Mode;
   readonly machine: Machine;
   readonly installed?: readonly string[];
@@ -83,13 +85,115 @@ const ROWS: readonly Row[] = [
   { format: "onnx", machine: WINDOWS, expected: "onnx does not run here: it needs a Mac" },
   { format: "onnx", machine: LINUX, asked: "mlx", expected: "mlx does not read onnx models" },
   { format: "dduf", machine: LINUX, expected: "no engine offers completion for dduf models" },
+  ...[LINUX, LINUX_ARM, MAC].flatMap((machine): Row[] => [
+    { format: "dduf", mode: "image-generation", machine, expected: "diffusers" },
+    { format: "diffusers", mode: "image-generation", machine, expected: "diffusers" },
+  ]),
+  {
+    format: "dduf",
+    mode: "image-generation",
+    machine: WINDOWS,
+    expected: "diffusers does not run here: it needs a Mac",
+  },
+  {
+    format: "diffusers",
+    machine: LINUX,
+    installed: ["mlx", "transformers"],
+    expected: "no engine offers completion for diffusers models",
+  },
+  {
+    format: "safetensors",
+    mode: "image-generation",
+    machine: LINUX,
+    installed: ["diffusers"],
+    expected: "no engine offers image-generation for safetensors models",
+  },
+  {
+    format: "gguf",
+    mode: "image-generation",
+    machine: LINUX,
+    asked: "diffusers",
+    expected: "diffusers does not read gguf models",
+  },
+  // Quantised weights go to whoever reads them.
+  ...["mlx", "awq", "gptq", "mxfp4", "compressed-tensors"].map((quantization): Row => ({
+    format: "safetensors",
+    quantization,
+    machine: LINUX,
+    installed: ["transformers"],
+    expected: quantization === "mxfp4" ? "transformers" : "mlx",
+  })),
+  {
+    format: "safetensors",
+    quantization: "bitsandbytes",
+    machine: LINUX,
+    installed: ["mlx", "transformers"],
+    expected: "mlx does not read weights that are quantised with BITSANDBYTES",
+  },
+  {
+    format: "safetensors",
+    quantization: "bitsandbytes",
+    machine: LINUX,
+    installed: ["mlx", "vllm"],
+    expected: "vllm",
+  },
+  {
+    format: "safetensors",
+    quantization: "mlx",
+    machine: LINUX,
+    installed: ["vllm", "sglang"],
+    expected: "mlx",
+  },
+  {
+    format: "safetensors",
+    quantization: "mlx",
+    machine: LINUX,
+    asked: "vllm",
+    expected: "vllm does not read weights that are quantised for MLX",
+  },
+  {
+    format: "safetensors",
+    quantization: "gptq",
+    machine: MAC,
+    asked: "transformers",
+    expected: "transformers does not read weights that are quantised with GPTQ",
+  },
+  {
+    format: "safetensors",
+    quantization: "exl2",
+    machine: LINUX,
+    installed: ["vllm"],
+    expected: "vllm does not read weights that are quantised with EXL2",
+  },
+  // PyTorch's checkpoints.
+  ...[LINUX, LINUX_ARM, MAC].map((machine): Row => ({
+    format: "pytorch",
+    machine,
+    expected: "transformers",
+  })),
+  { format: "pytorch", machine: WINDOWS, expected: "transformers does not run here" },
+  {
+    format: "pytorch",
+    machine: LINUX,
+    asked: "mlx",
+    expected: "mlx does not read pytorch models",
+  },
+  ...["tflite", "coreml", "tensorrt", "openvino"].map((format): Row => ({
+    format,
+    machine: LINUX,
+    expected: `no engine offers completion for ${format} models`,
+  })),
 ];
 
-for (const { format, mode = "completion", machine, installed = [], asked, expected } of ROWS) {
+for (const row of ROWS) {
+  const { format, quantization, mode = "completion", machine } = row;
+  const { installed = [], asked, expected } = row;
   const where = `${machine.platform} ${machine.arch}`;
   const extras = [...installed.map((name) => `with ${name}`), ...(asked ? [`asked ${asked}`] : [])];
-  test(`routing: ${[format, mode, where, ...extras].join(", ")}: ${expected}`, async () => {
-    const request = { model: { name: "m", format }, mode, machine, backend: asked };
+  const what = quantization === undefined ? format : `${format} in ${quantization}`;
+  test(`routing: ${[what, mode, where, ...extras].join(", ")}: ${expected}`, async () => {
+    const traits = { quantization, hasAutoMap: false, hasModelFile: false };
+    const request = { model: { name: "m", format }, traits, mode, machine, backend: asked };
 
     const chosen = await chooseBackend(request, BACKENDS, isAmong(installed)).then(
       ({ name }) => name,
@@ -118,3 +222,29 @@ test("routing: what cannot run here does not hide what could", async () => {
   expect(error).toBeInstanceOf(AppError);
   expect(error).toMatchObject({ hint: "Use a model in one of these formats: gguf." });
 });
+
+test.each([
+  ["tflite", undefined, "as safetensors or GGUF"],
+  ["coreml", undefined, "MLX runs it on a Mac"],
+  ["tensorrt", undefined, "vLLM runs it on NVIDIA GPUs"],
+  ["safetensors", "exl2", "Take the same model as GGUF"],
+  ["safetensors", "exl3", "Take the same model as GGUF"],
+  ["nobodys", undefined, "Configure an engine for it"],
+])(
+  "routing: of %s in %s the error says the nearest way",
+  async (...[format, quantization, way]) => {
+    const traits = { quantization, hasAutoMap: false, hasModelFile: false };
+    const request = {
+      model: { name: "m", format },
+      traits,
+      mode: "completion",
+      machine: LINUX,
+    } as const;
+
+    const error = await chooseBackend(request, BACKENDS, () => Promise.resolve(true)).catch(
+      (thrown: AppError) => thrown,
+    );
+
+    expect(error).toMatchObject({ code: "unsupported_model", hint: expect.stringContaining(way) });
+  },
+);

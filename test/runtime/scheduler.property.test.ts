@@ -17,6 +17,8 @@ const DEMANDS: Readonly<Record<string, Demand>> = {
   d: { ram: 60 },
   e: { "cuda:0": 30 },
 };
+/** What sleeps takes main memory instead. */
+const ASLEEP: Readonly<Record<string, Demand>> = { c: { ram: 15 }, e: { ram: 25 } };
 const BUDGETS: readonly (Demand | undefined)[] = [
   undefined,
   { ram: 70, "cuda:0": 70 },
@@ -27,16 +29,18 @@ const BUDGETS: readonly (Demand | undefined)[] = [
 type Step = readonly [kind: string, which: number, what: number];
 
 /** Steps that do not apply to the state they meet do nothing. */
-function perform(world: World, [kind, which, what]: Step): void {
+function perform(world: World, [kind, which, what]: Step, keys: readonly string[] = KEYS): void {
   const pick = <T>(items: readonly T[]): T | undefined => items[which % Math.max(1, items.length)];
-  const key = KEYS[which % KEYS.length] ?? "a";
+  const key = keys[which % keys.length] ?? "a";
   const demand = DEMANDS[key] ?? {};
   const worker = pick(world.workers(...KINDS));
   const starting = pick(world.workers("starting"));
   const stopping = pick(world.workers("stopping"));
+  const dozing = pick(world.dozing);
   const ticket = pick(world.scheduler.waiting);
   const steps: Readonly<Record<string, () => unknown>> = {
-    request: () => world.request(key, { demand, ...wishes(what) }),
+    request: () => world.request(key, { demand, asleep: ASLEEP[key], ...wishes(what) }),
+    sleep: () => dozing && world.fallAsleep(dozing.id),
     cancel: () => ticket && world.cancel(ticket.id),
     ready: () => starting && world.ready(starting.id),
     exit: () => stopping && world.exit(stopping.id),
@@ -63,6 +67,7 @@ const step = fc.tuple(
     { weight: 8, arbitrary: fc.constant("ready") },
     { weight: 8, arbitrary: fc.constant("release") },
     { weight: 6, arbitrary: fc.constant("exit") },
+    { weight: 4, arbitrary: fc.constant("sleep") },
     { weight: 4, arbitrary: fc.constant("advance") },
     { weight: 3, arbitrary: fc.constantFrom("outOfMemory", "measure", "budget") },
     { weight: 3, arbitrary: fc.constantFrom("cancel", "crash", "unload", "pin") },
@@ -77,21 +82,32 @@ const limits = fc.record({
   queueLimit: fc.constantFrom(3, 512),
 });
 
+const WARM_KEYS = ["c", "e", "c", "e", "a"] as const;
+/** One of `c` and `e` has a GPU, and main memory has room for the other. */
+const warmLimits = fc.record({
+  maxWorkers: fc.constant(4),
+  budget: fc.constant({ ram: 120, "cuda:0": 50 }),
+  queueLimit: fc.constant(512),
+});
+
 /** Thousands of runs, on a machine that may have other things to do. */
 const PATIENCE_MS = 60_000;
 
 describe("Scheduler, by property", () => {
-  test(
-    "scheduler: any sequence of events keeps the invariants, and every ticket ends exactly once",
-    () => {
+  test.each([
+    ["any sequence of events", limits, KEYS],
+    ["any with workers that sleep", warmLimits, WARM_KEYS],
+  ] as const)(
+    "scheduler: %s keeps the invariants, and every ticket ends exactly once",
+    (_, worlds, keys) => {
       fc.assert(
         fc.property(
-          limits,
+          worlds,
           fc.array(step, { maxLength: 120, size: "max" }),
           (worldLimits, steps) => {
             const world = new World(worldLimits);
 
-            for (const one of steps) perform(world, one);
+            for (const one of steps) perform(world, one, keys);
             // Each round lets one more of the models that wait have its turn.
             const rounds = 4 * KEYS.length + 4;
             for (let round = 0; round < rounds; round++) world.finishAll();
@@ -102,7 +118,7 @@ describe("Scheduler, by property", () => {
             );
           },
         ),
-        { numRuns: RUNS },
+        { numRuns: RUNS / 2 },
       );
     },
     PATIENCE_MS,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 
 import { countOomKills } from "../../src/runtime/oom-kills.ts";
-import { exitError, unwrapExit } from "../../src/runtime/worker-errors.ts";
+import { exitError, stalledError, unwrapExit } from "../../src/runtime/worker-errors.ts";
 import { fakeBackend } from "../fakes/backend.ts";
 
 const names = (isOutOfMemory: boolean) => ({
@@ -21,6 +21,24 @@ describe("exitError", () => {
       ["worker_failed", "cannot serve `m`: why"],
     ]);
     expect(errors[0]?.hint).toBe("Read the engine's log: /log.");
+  });
+});
+
+describe("stalledError", () => {
+  test.each<[number | undefined, string]>([
+    [undefined, ""],
+    [503, ""],
+    [404, "; it answers /health with 404"],
+  ])("stalled: with the answer %p", (answer, what) => {
+    const { message } = stalledError(names(false), { stallMs: 2000, answer });
+
+    expect(message).toBe(`cannot load \`m\`: fake made no progress for 2 s${what}`);
+  });
+
+  test("stalled: one that had a time is told that one", () => {
+    const { message } = stalledError(names(false), { stallMs: 9000, boundMs: 9000 });
+
+    expect(message).toBe("cannot load `m`: fake was not ready within 9 s");
   });
 });
 

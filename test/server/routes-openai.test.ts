@@ -315,8 +315,7 @@ describe("tokens", () => {
 
 describe("what there is no engine for", () => {
   test.each([
-    ["/v1/images/generations", "make images"],
-    ["/engines/v1/images/edits", "make images"],
+    ["/v1/images/variations", "vary images"],
     ["/engines/llama.cpp/v1/audio/transcriptions", "transcribe audio"],
     ["/v1/audio/translations", "transcribe audio"],
     ["/v1/audio/speech", "speak"],

@@ -212,6 +212,8 @@ describe("POST /engines/_configure", () => {
 
   test.each([
     ["an adapter", { lora: ["/etc/passwd"] }],
+    ["to let a model's code run", { trust_remote_code: true }],
+    ["to let pickles be opened", { allow_pickle: true }],
     ["a flag with a file", { runtime_flags: ["--grammar-file", "/etc/passwd"] }],
     ["a flag for an adapter", { runtime_flags: ["--lora=/etc/passwd"] }],
     ["a draft by its path", { draft_model: "/etc/passwd" }],
@@ -398,7 +400,7 @@ describe("Docker Model Runner's form", () => {
   });
 
   test.each([
-    ["a mode nobody has", { mode: "image-generation" }, /`mode` must be/],
+    ["a mode nobody has", { mode: "image-making" }, /`mode` must be/],
     ["settings of vLLM", { vllm: { "gpu-memory-utilization": 0.5 } }, /`vllm` is not understood/],
     ["words without an end", { "raw-runtime-flags": "'--x" }, /a quote has no end/],
     ["a text for a number", { "context-size": "big" }, /`context-size` must be/],

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 
 import type { WorkerPlan } from "../../src/runtime/planner.ts";
-import { renamed, toEngineBody } from "../../src/server/served-model.ts";
+import { renamed, servedModelOf, toEngineBody } from "../../src/server/served-model.ts";
 import { chatEvents, type Script, speaks } from "../fakes/engine.ts";
 import { type EngineApp, engineApp } from "./engine-app.ts";
 import { fakePlan } from "./fake-deps.ts";
@@ -208,5 +208,17 @@ describe("a path that the engine lacks", () => {
     expect(await openai?.json()).toMatchObject({ error: { code: "not_supported" } });
     expect(await anthropic?.json()).toMatchObject({ type: "error" });
     expect(await ollama?.json()).toMatchObject({ error: expect.any(String) });
+  });
+});
+
+describe("the name that an engine knows its model by", () => {
+  test.each([
+    [{ servedModel: "x" }, { served_model: "told" }, "told"],
+    [{ servedModel: "x" }, { served_model: "" }, "x"],
+    [{ servedModel: "x" }, { served_model: 5 }, "x"],
+    [{ servedModel: "x" }, undefined, "x"],
+    [{}, { served_model: "told" }, undefined],
+  ])("of %p with the report %p is %p", (plan, report, name) => {
+    expect(servedModelOf(plan, report)).toBe(name);
   });
 });

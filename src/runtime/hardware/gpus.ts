@@ -9,11 +9,14 @@ import {
 } from "./gpu-parse.ts";
 import type { HardwareIo } from "./io.ts";
 import type { Env } from "./probe.ts";
+import { type NamedGpu, parseAscend, parseMthreads } from "./vendor-parse.ts";
 
 export interface GpuMemory {
   readonly name: string | null;
   /** What the vendor calls it. */
   readonly uuid: string | null;
+  /** What Vulkan's drivers call it, where that is something else. */
+  readonly vulkanUuid?: string | undefined;
   readonly totalBytes: number;
   readonly freeBytes: number | null;
 }
@@ -87,7 +90,35 @@ export async function readVulkan(io: HardwareIo, env: Env): Promise<readonly Gpu
   return visible.filter((gpu) => gpu.isDiscrete && !gpu.isProcessor && isFirst(gpu));
 }
 
+/** Moore Threads', without those that `MUSA_VISIBLE_DEVICES` hides. Nobody tells what is free of them. */
+export async function readMoorethreads(io: HardwareIo, env: Env): Promise<readonly GpuMemory[]> {
+  const output = await io.run(["mthreads-gmi"]);
+  const gpus = noted("mthreads-gmi", output, parseMthreads(output));
+  return visibleOf(gpus, env["MUSA_VISIBLE_DEVICES"]);
+}
+
+/** Huawei's, without those that `ASCEND_RT_VISIBLE_DEVICES` hides. */
+export async function readAscend(io: HardwareIo, env: Env): Promise<readonly GpuMemory[]> {
+  const output = await io.run(["npu-smi", "info"]);
+  const gpus = noted("npu-smi", output, parseAscend(output));
+  return visibleOf(gpus, env["ASCEND_RT_VISIBLE_DEVICES"]);
+}
+
+/** Intel's cards, as Vulkan tells of them: no tool of oneAPI's that is always there knows their memory. */
+export async function readIntel(io: HardwareIo, env: Env): Promise<readonly GpuMemory[]> {
+  const all = await readVulkan(io, { ...env, GGML_VK_VISIBLE_DEVICES: undefined });
+  return all.filter(({ name }) => /\bintel\b/i.test(name ?? ""));
+}
+
 // --- internal ---
+
+/** Of those whose memory is told. */
+function visibleOf(gpus: readonly NamedGpu[], wanted: string | undefined): readonly GpuMemory[] {
+  const all = gpus.map(({ name, totalBytes }, index) => ({ name, totalBytes, index, uuid: null }));
+  return pickVisible(all, wanted, (gpu) => gpu).flatMap(({ name, totalBytes, uuid }) =>
+    totalBytes === null ? [] : [{ name, uuid, totalBytes, freeBytes: null }],
+  );
+}
 
 function noted<T>(tool: string, output: string, gpus: readonly T[]): readonly T[] {
   if (output !== "" && gpus.length === 0) log.debug(`hardware: no GPU understood tool=${tool}`);
@@ -106,13 +137,14 @@ interface AmdCard extends GpuMemory {
 async function readAmdCard(card: number, io: HardwareIo): Promise<AmdCard | undefined> {
   const directory = `${DRM_DIRECTORY}/card${card}/device`;
   if ((await io.read(`${directory}/vendor`)).trim() !== AMD_VENDOR) return undefined;
-  const [total, used, shared, product, unique] = await Promise.all(
+  const [total, used, shared, product, unique, events] = await Promise.all(
     [
       "mem_info_vram_total",
       "mem_info_vram_used",
       "mem_info_gtt_total",
       "product_name",
       "unique_id",
+      "uevent",
     ].map((name) => io.read(`${directory}/${name}`)),
   );
   const totalBytes = parseBytes(total);
@@ -123,10 +155,26 @@ async function readAmdCard(card: number, io: HardwareIo): Promise<AmdCard | unde
     name: name || null,
     // ROCr writes `GPU-` and the unique id in hexadecimal digits.
     uuid: unique?.trim() ? `GPU-${unique.trim()}` : null,
+    vulkanUuid: toVulkanUuid(events ?? ""),
     totalBytes,
     freeBytes: usedBytes === undefined ? null : Math.max(0, totalBytes - usedBytes),
     sharedBytes: parseBytes(shared) ?? 0,
   };
+}
+
+/**
+ * AMD's Vulkan drivers name a GPU by its place on the bus: domain, bus, device and function, four bytes each, the lowest
+ * first.
+ *
+ * @param events the device's `uevent`
+ * @see Mesa src/amd/common/ac_gpu_info.c, ac_compute_device_uuid
+ */
+function toVulkanUuid(events: string): string | undefined {
+  const slot = /^PCI_SLOT_NAME=([\da-f]{4,8}):([\da-f]{2}):([\da-f]{2})\.([0-7])$/im.exec(events);
+  if (slot === null) return undefined;
+  const bytes = Buffer.alloc(16);
+  slot.slice(1).forEach((digits, place) => bytes.writeUInt32LE(parseInt(digits, 16), place * 4));
+  return bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 function parseBytes(text: string | undefined): number | undefined {

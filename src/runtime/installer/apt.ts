@@ -36,16 +36,15 @@ export const aptInstallSource: InstallSource = {
 
   async resolve(request: SourceRequest, context: SourceContext): Promise<EnginePlan> {
     const recipe = requireRecipe(context);
-    const packages = requirePackages(recipe, request.gpu);
+    const required = requirePackages(recipe, request.gpu);
     requireTools();
     const repository = await findRepository(recipe, context);
     const apt = await prepare(repository, context);
     report(context, "resolving");
     await update(apt);
-    const listed = await run(["apt-get", "-q", "--print-uris", "download", ...packages], apt, {
-      timeoutMs: QUERY_TIMEOUT_MS,
-    });
-    const files = parseUris(listed);
+    const extras = recipe.extras?.(request.gpu) ?? [];
+    const packages = [...required, ...(await available(extras, apt))];
+    const files = parseUris(await printUris(packages, apt));
     const version = versionOf(files, recipe.mainPackage);
     if (request.version !== undefined && request.version !== version) {
       throw new Error(`it has version ${version}, not ${request.version}`);
@@ -146,6 +145,22 @@ async function prepare(repository: AptRepository, context: SourceContext): Promi
     aptSource(repository, signedBy(text, repository.uri)),
   );
   return { configuration, packagesDirectory, context };
+}
+
+function printUris(packages: readonly string[], apt: Apt): Promise<string> {
+  const argv = ["apt-get", "-q", "--print-uris", "download", ...packages];
+  return run(argv, apt, { timeoutMs: QUERY_TIMEOUT_MS });
+}
+
+/** All of them, or none: apt refuses a list with a name that it does not know. */
+async function available(packages: readonly string[], apt: Apt): Promise<readonly string[]> {
+  if (packages.length === 0) return [];
+  try {
+    return parseUris(await printUris(packages, apt)).length === packages.length ? packages : [];
+  } catch {
+    apt.context.signal.throwIfAborted();
+    return [];
+  }
 }
 
 function versionOf(files: readonly AptPackage[], mainPackage: string): string {

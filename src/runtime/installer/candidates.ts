@@ -30,6 +30,7 @@ export function candidates(
 ): readonly InstallSource[] {
   const able = sources.filter((one) => Object.hasOwn(backend.recipe, one.name));
   const { source = sourceOf(backend, request.python), version } = request;
+  if (request.python !== undefined) refusePython(source, backend);
   refuse(source, able, backend);
   const asked = able.filter((one) => one.isAskedFor?.({ backend, env }));
   const named =
@@ -46,8 +47,17 @@ export function candidates(
   throw new AppError(
     "install_failed",
     `cannot install from ${source === undefined ? "the network" : `\`${source}\``}: offline mode is on`,
-    { hint: "Turn offline mode off, or use `--source path`." },
+    { hint: `Turn offline mode off${offlineWay(backend)}.` },
   );
+}
+
+/** What names an environment of the user's own, which is then the only one that is tried: a flag, or a variable. */
+export function namedPython(
+  { python }: Pick<CandidateRequest, "python">,
+  { backend, env }: Pick<CandidateFacts, "backend" | "env">,
+): string | undefined {
+  if (python !== undefined) return "--python";
+  return backend.recipe.pypi?.environment.find((name) => (env[name] ?? "") !== "");
 }
 
 /** @throws not_supported if the engine does not run on such a machine */
@@ -56,6 +66,14 @@ export function refuseProblem(backend: Backend, machine: Machine): void {
   if (reason === undefined) return;
   throw new AppError("not_supported", `cannot install ${backend.name}: ${reason}`, {
     hint: "See `tug engines` for those that run here.",
+  });
+}
+
+/** @throws usage if it is configured, not installed */
+export function refuseConfigured({ name, recipe }: Backend, verb: string): void {
+  if (recipe.config === undefined) return;
+  throw new AppError("usage", `cannot ${verb} ${name}: it is configured, not installed`, {
+    hint: "Change what config.toml says of it.",
   });
 }
 
@@ -76,10 +94,27 @@ export async function refuseNamed(
 
 // --- internal ---
 
-/** @throws usage */
-function sourceOf({ name, recipe }: Backend, python: string | undefined): string | undefined {
-  if (python === undefined) return undefined;
-  if (recipe.pypi !== undefined) return "pypi";
+/** What needs no network. */
+function offlineWay({ recipe }: Backend): string {
+  if (recipe.path !== undefined) return ", or use `--source path`";
+  return recipe.pypi === undefined ? "" : ", or name an environment of your own with `--python`";
+}
+
+const PYTHON_SOURCE = "pypi";
+
+function sourceOf({ recipe }: Backend, python: string | undefined): string | undefined {
+  return python === undefined || recipe.pypi === undefined ? undefined : PYTHON_SOURCE;
+}
+
+/** @throws usage if nobody would look at the Python that was named */
+function refusePython(source: string | undefined, { name, recipe }: Backend): void {
+  if (recipe.pypi !== undefined && source === PYTHON_SOURCE) return;
+  if (recipe.pypi !== undefined) {
+    const what = `cannot install ${name} from \`${source?.slice(0, MAX_SHOWN)}\` with a Python`;
+    throw new AppError("usage", `${what}: only ${PYTHON_SOURCE} takes one`, {
+      hint: "Leave out `--source` or `--python`.",
+    });
+  }
   throw new AppError("usage", `cannot install ${name} with a Python: it does not run in one`, {
     hint: "Leave out `--python`; `tug engines` shows which engines come from pypi.",
   });

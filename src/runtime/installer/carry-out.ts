@@ -30,6 +30,8 @@ export interface CarryOutOptions {
   readonly source: string;
   readonly verify: Verify;
   readonly context: SourceContext;
+  /** Of the choice of its variant: kept with it. */
+  readonly reason?: string | undefined;
 }
 
 /** Reuses an installation of the same version and variant that still passes the test. */
@@ -62,11 +64,17 @@ export async function carryOut(plan: EnginePlan, options: CarryOutOptions): Prom
   }
 }
 
+export function logInstalled({ backend, version, variant, source }: Installation): void {
+  log.info(
+    `installer: engine installed backend=${backend} version=${version} variant=${variant} source=${source}`,
+  );
+}
+
 // --- internal ---
 
 function record(
   plan: EnginePlan,
-  { source, context }: CarryOutOptions,
+  { source, context, reason }: CarryOutOptions,
   place: { readonly directory: string; readonly command: readonly string[] },
 ): Installation {
   return {
@@ -77,6 +85,7 @@ function record(
     directory: place.directory,
     command: place.command,
     installedAt: new Date().toISOString(),
+    ...(reason === undefined ? {} : { reason }),
     ...(plan.needs === undefined ? {} : { needs: plan.needs }),
   };
 }

@@ -5,7 +5,7 @@
  * @see https://docs.github.com/en/rest/releases/releases#get-a-release-by-tag-name
  */
 import { mkdir, rm } from "node:fs/promises";
-import { join, sep } from "node:path";
+import { dirname, join, sep } from "node:path";
 
 import { AppError } from "../../errors.ts";
 import { urlSource } from "../../http/blob-source.ts";
@@ -54,11 +54,14 @@ export function createGithubInstallSource(api: string = DEFAULT_API): InstallSou
       }
       report(context, { phase: "resolving" });
       const url = `${api}/repos/${recipe.repository}/releases/tags/${encodeURIComponent(version)}`;
-      const asset = chooseAsset(await lookUp(url, version, context), names, version);
+      const release = await lookUp(url, version, context);
+      const asset = chooseAsset(release, names, version);
+      const needed = recipe.companions?.(asset.name) ?? [];
+      const companions = needed.map((name) => chooseAsset(release, [name], version));
       return {
         version,
         variant,
-        fetch: (directory) => fetchAsset({ asset, recipe, context, directory }),
+        fetch: (directory) => fetchAssets({ asset, companions, recipe, context, directory }),
       };
     },
   };
@@ -68,6 +71,7 @@ export function createGithubInstallSource(api: string = DEFAULT_API): InstallSou
 
 interface FetchInput {
   readonly asset: Asset;
+  readonly companions: readonly Asset[];
   readonly recipe: NonNullable<InstallRecipe["github"]>;
   readonly context: SourceContext;
   readonly directory: string;
@@ -136,9 +140,20 @@ function chooseAsset(release: unknown, names: readonly string[], version: string
   return { name: String(name), bytes: size, sha256, url: String(url) };
 }
 
-async function fetchAsset(input: FetchInput): Promise<readonly string[]> {
-  const { asset, recipe, context, directory } = input;
-  const { machine, signal, cacheDirectory } = context;
+async function fetchAssets(input: FetchInput): Promise<readonly string[]> {
+  const { asset, companions, recipe, context, directory } = input;
+  await unpackAsset(asset, context, directory);
+  const isWindows = context.machine.platform === "win32";
+  const file = isWindows ? `${recipe.executable}.exe` : recipe.executable;
+  const executable = await findFile(directory, file);
+  if (executable === undefined) throw new Error(`\`${asset.name}\` does not hold \`${file}\``);
+  const beside = dirname(join(directory, executable));
+  for (const companion of companions) await unpackAsset(companion, context, beside);
+  return [`${DIRECTORY}${sep}${executable}`];
+}
+
+async function unpackAsset(asset: Asset, context: SourceContext, directory: string): Promise<void> {
+  const { signal, cacheDirectory } = context;
   const downloads = join(cacheDirectory, "downloads");
   await mkdir(downloads, { recursive: true });
   const { http } = await context.remotes();
@@ -157,9 +172,5 @@ async function fetchAsset(input: FetchInput): Promise<readonly string[]> {
   report(context, { phase: "unpacking" });
   const unpack = asset.name.endsWith(".zip") ? unpackZip : unpackTar;
   await unpack({ archive: path, directory, signal });
-  const file = machine.platform === "win32" ? `${recipe.executable}.exe` : recipe.executable;
-  const executable = await findFile(directory, file);
-  if (executable === undefined) throw new Error(`\`${asset.name}\` does not hold \`${file}\``);
   await rm(path, { force: true });
-  return [`${DIRECTORY}${sep}${executable}`];
 }

@@ -130,10 +130,7 @@ export async function rollBack(root: string, { name }: Backend): Promise<Install
       "backend_not_installed",
       `cannot roll back ${name}: no version was used before that is still here`,
       {
-        hint:
-          choices.length > 1
-            ? `Installed are ${listed(choices)}; choose one with \`tug engines use\`.`
-            : `\`tug install-runner --backend ${name} --version V\` installs another.`,
+        hint: rollBackHint(name, choices),
       },
     );
   }
@@ -145,6 +142,7 @@ export async function rollBack(root: string, { name }: Backend): Promise<Install
 /**
  * @param wanted a label or version; undefined: all
  * @returns what was removed; what is used in place is forgotten, not removed
+ * @throws backend_not_installed if one was named that is not there
  */
 export async function removeInstalled(
   root: string,
@@ -153,6 +151,7 @@ export async function removeInstalled(
 ): Promise<Installation[]> {
   const { all, pointer } = await readKnown(root, backend);
   const chosen = wanted === undefined ? all : matching(all, wanted);
+  if (wanted !== undefined && chosen.length === 0) throw notThere(backend, wanted, all);
   // The pointer first: an interruption then leaves unused files, not a pointer to nothing.
   if (pointer !== undefined && chosen.length > 0) {
     const kept = await onlyUsable(all.filter((one) => !chosen.includes(one)));
@@ -168,6 +167,22 @@ export async function removeInstalled(
 }
 
 // --- internal ---
+
+function rollBackHint(name: string, choices: readonly Installation[]): string {
+  const install = `tug install-runner --backend ${name}`;
+  if (choices.length === 0) return `Install it with \`${install}\`.`;
+  return choices.length > 1
+    ? `Installed are ${listed(choices)}; choose one with \`tug engines use\`.`
+    : `\`${install} --version V\` installs another.`;
+}
+
+function notThere(backend: string, wanted: string, all: readonly Installation[]): AppError {
+  const shown = `${backend} ${wanted.slice(0, MAX_SHOWN)}`;
+  return new AppError("backend_not_installed", `cannot uninstall ${shown}: it is not installed`, {
+    hint: all.length === 0 ? "`tug engines` shows what is." : `Installed are ${listed(all)}.`,
+    details: { installed: all.map(labelOf) },
+  });
+}
 
 interface Known {
   readonly pointer: Pointer | undefined;

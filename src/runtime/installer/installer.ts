@@ -9,13 +9,20 @@ import { join } from "node:path";
 import { AppError } from "../../errors.ts";
 import { log } from "../../log.ts";
 import type { Backend, Gpu, Installation, Machine } from "../backend.ts";
+import type { VariantChoice } from "../hardware/index.ts";
 import { aptInstallSource } from "./apt.ts";
 import { type AvailableEngine, readAvailable } from "./available.ts";
-import { candidates, refuseNamed, refuseProblem } from "./candidates.ts";
-import { carryOut } from "./carry-out.ts";
+import {
+  candidates,
+  namedPython,
+  refuseConfigured,
+  refuseNamed,
+  refuseProblem,
+} from "./candidates.ts";
+import { carryOut, logInstalled } from "./carry-out.ts";
 import type { Verify } from "./carry-out.ts";
 import { createGithubInstallSource } from "./github.ts";
-import { blamePin, installFailed, reasonOf } from "./failure.ts";
+import { blamePin, installFailed, Reasons } from "./failure.ts";
 import {
   activate,
   type ListedInstallation,
@@ -41,7 +48,7 @@ import type {
   InstallSource,
   SourceContext,
 } from "./source.ts";
-import { decide, noteFallback, tries, type VariantWarning } from "./variants.ts";
+import { decide, noteFallback, reasonFor, tries, type VariantWarning } from "./variants.ts";
 
 /** Who holds the lock may be downloading hundreds of megabytes over a slow line. */
 const INSTALL_WAIT_MS = 3_600_000;
@@ -150,8 +157,11 @@ export class Installer {
   async ensure(name: string, options: InstallOptions): Promise<Installation> {
     const backend = this.#backend(name);
     const present = await this.active(name);
-    if (present !== undefined) await renewLauncher(present, backend);
-    if (present !== undefined) return present;
+    if (present !== undefined) {
+      await renewLauncher(present, backend);
+      await backend.recipe.prepare?.(present);
+      return present;
+    }
     refuseProblem(backend, this.#deps.machine);
     const shared = this.#shared.get(name) ?? new SharedTask();
     this.#shared.set(name, shared);
@@ -196,13 +206,15 @@ export class Installer {
    * not removed.
    *
    * @returns what was removed
-   * @throws conflict while another process is installing
+   * @throws backend_not_found, backend_not_installed (a version that is not there), usage (it is configured, not
+   *   installed), conflict while another process is installing
    */
   async uninstall(request: {
     readonly backend: string;
     readonly version?: string | undefined;
   }): Promise<Installation[]> {
     const backend = this.#backend(request.backend);
+    refuseConfigured(backend, "uninstall");
     const { directory } = this.#deps;
     return this.#changed(backend, "uninstall", () =>
       removeInstalled(directory, backend.name, request.version),
@@ -213,12 +225,13 @@ export class Installer {
    * Makes an installed version the active one.
    *
    * @param version with or without its variant: `0.7.0-cpu`, `0.7.0`
-   * @throws backend_not_found, backend_not_installed, usage (several variants are meant), conflict (an environment
+   * @throws backend_not_found, backend_not_installed, usage (several variants are meant; it is configured), conflict (an environment
    *   variable names the engine, or another process is installing it)
    */
   async use(name: string, version: string): Promise<Installation> {
     const backend = this.#backend(name);
     const { directory } = this.#deps;
+    refuseConfigured(backend, "choose a version of");
     await refuseNamed(backend, this.#deps);
     return this.#changed(backend, "switch", () => useVersion(directory, backend, version));
   }
@@ -226,6 +239,7 @@ export class Installer {
   /** Back to the version that was active before. @throws as `use` */
   async rollback(name: string): Promise<Installation> {
     const backend = this.#backend(name);
+    refuseConfigured(backend, "roll back");
     await refuseNamed(backend, this.#deps);
     return this.#changed(backend, "roll back", () => rollBack(this.#deps.directory, backend));
   }
@@ -313,28 +327,29 @@ export class Installer {
     const context: SourceContext = { backend, machine, env, ...places, remotes, ...options };
     const { onWarning } = options;
     const choice = await decide({ gpu: request.gpu, sources, context, onWarning });
-    const failed = new Map<string, Set<string>>();
+    const failed = new Map<string, Reasons>();
     for (const { source, gpus } of tries(sources, choice, context)) {
-      const reasons = failed.get(source.name) ?? new Set();
+      const reasons = failed.get(source.name) ?? new Reasons();
       failed.set(source.name, reasons);
-      const installation = await this.#trySource(source, { ...request, gpus, reasons }, context);
+      const attempt = { ...request, gpus, reasons, choice };
+      const installation = await this.#trySource(source, attempt, context);
       if (installation !== undefined) {
-        noteFallback(installation, { choice, reasons: [...reasons], onWarning });
+        noteFallback(installation, { choice, reasons: reasons.all, onWarning });
         return installation;
       }
-      log.debug(`installer: source failed source=${source.name} reason=${[...reasons].join("; ")}`);
+      log.debug(`installer: source failed source=${source.name} reason=${reasons.all.join("; ")}`);
     }
-    const attempts = [...failed].map(([source, reasons]) => ({
-      source,
-      reason: [...reasons].join("; "),
-    }));
-    throw installFailed(backend, attempts, this.#deps.offline);
+    const attempts = [...failed].map(([source, reasons]) => reasons.toAttempt(source));
+    throw installFailed(backend, attempts, {
+      offline,
+      python: namedPython(request, { backend, env }),
+    });
   }
 
   /** @returns undefined if it serves none of them; `reasons` then say why */
   async #trySource(
     source: InstallSource,
-    { gpus, version, python, reasons }: EngineRequest & Attempt,
+    { gpus, version, python, reasons, choice }: EngineRequest & Attempt,
     context: SourceContext,
   ): Promise<Installation | undefined> {
     const { directory, verifyEngine } = this.#deps;
@@ -347,12 +362,13 @@ export class Installer {
           source: source.name,
           verify,
           context,
+          reason: reasonFor(gpu, { choice, source }),
         });
         await activate(directory, installation);
         logInstalled(installation);
         return installation;
       } catch (error) {
-        reasons.add(reasonOf(error, context.signal));
+        reasons.note(error, context.signal);
         if (error instanceof AppError && UNUSABLE.has(error.code)) break;
       }
     }
@@ -375,11 +391,6 @@ interface Attempt {
   /** Best first. */
   readonly gpus: readonly Gpu[];
   /** Gets why one could not be had. */
-  readonly reasons: Set<string>;
-}
-
-function logInstalled({ backend, version, variant, source }: Installation): void {
-  log.info(
-    `installer: engine installed backend=${backend} version=${version} variant=${variant} source=${source}`,
-  );
+  readonly reasons: Reasons;
+  readonly choice: VariantChoice;
 }

@@ -20,6 +20,8 @@ const RECORD = "install.json";
 const POINTER = "active.json";
 /** How large an installation was made: adding up the files of a Python environment takes seconds. */
 const SIZE = "size.json";
+/** Ends the name of a file that is being written. */
+const TEMPORARY = ".tmp";
 
 /** What `active.json` holds. An engine used in place has no directory of ours, so the whole record is in the pointer. */
 export interface Pointer {
@@ -40,11 +42,11 @@ export function installationDirectory(
   return join(root, backend, `${safeName(version)}-${safeName(variant)}`);
 }
 
-/** @returns undefined where there is none or it cannot be read: it is then as good as not installed */
 export function pointerPath(root: string, backend: string): string {
   return join(root, backend, POINTER);
 }
 
+/** @returns undefined where there is none or it cannot be read: it is then as good as not installed */
 export async function readPointer(root: string, backend: string): Promise<Pointer | undefined> {
   const stored = (await readJson(pointerPath(root, backend))) as Partial<Pointer> | undefined;
   if (!isInstallation(stored?.active)) return undefined;
@@ -141,10 +143,15 @@ export async function removeDebris(root: string, backend: string): Promise<void>
       await rename(join(root, backend, name), join(root, backend, successor));
     }
   }
-  const prefixes = [STAGING_PREFIX, RETIRED_PREFIX];
-  for (const name of names.filter((one) => prefixes.some((prefix) => one.startsWith(prefix)))) {
+  for (const name of names.filter(isDebris)) {
     await rm(join(root, backend, name), { recursive: true, force: true });
   }
+}
+
+/** Staged and set aside directories, and a pointer that was being written. */
+function isDebris(name: string): boolean {
+  const isAside = name.startsWith(STAGING_PREFIX) || name.startsWith(RETIRED_PREFIX);
+  return isAside || (name.startsWith(`${POINTER}.`) && name.endsWith(TEMPORARY));
 }
 
 // --- internal ---
@@ -178,6 +185,7 @@ function isInstallation(value: unknown): value is Installation {
     typeof found.version === "string" &&
     typeof found.variant === "string" &&
     typeof found.directory === "string" &&
+    ["string", "undefined"].includes(typeof found.reason) &&
     Array.isArray(found.command) &&
     found.command.every((word) => typeof word === "string")
   );
@@ -195,7 +203,7 @@ async function readJson(path: string): Promise<unknown> {
 
 /** Written aside, synced, renamed: a reader sees the old content or the new. */
 async function writeJson(path: string, value: unknown): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
+  const temporary = `${path}.${process.pid}${TEMPORARY}`;
   const file = await open(temporary, "w", 0o644);
   try {
     await file.writeFile(`${JSON.stringify(value, null, 2)}\n`);

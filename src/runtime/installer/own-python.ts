@@ -56,8 +56,11 @@ const QUESTION = [
   "import importlib.metadata as m, importlib.util as u, json, sys",
   "found = u.find_spec(sys.argv[2])",
   "sys.exit('`%s` is not installed there' % sys.argv[1]) if found is None else None",
+  // Builds for other hardware may go by another name.
+  "try: version = m.version(sys.argv[1])",
+  "except m.PackageNotFoundError: version = m.version(m.packages_distributions()[sys.argv[2]][0])",
   "print()",
-  "print(json.dumps([m.version(sys.argv[1]), sys.prefix, sys.base_prefix]))",
+  "print(json.dumps([version, sys.prefix, sys.base_prefix]))",
 ].join("\n");
 
 /** What packages print when Python starts may come before it. */

@@ -69,6 +69,7 @@ async function planOwn(
   context: SourceContext,
 ): Promise<EnginePlan> {
   const recipe = recipeOf(context);
+  report(context, { phase: "resolving" });
   const { python, version, prefixes } = await askPython(path, recipe, context);
   if (request.version !== undefined && request.version !== version) {
     throw new Error(`\`${python}\` has version ${version}, not ${request.version.slice(0, 80)}`);
@@ -104,10 +105,14 @@ async function planLocked(
   const requirements = recipe.requirements(machine, gpu);
   if (requirements === undefined) {
     const { platform, arch } = machine;
-    throw new Error(`it has no ${variantOf(gpu)} packages for ${platform} ${arch}`);
+    throw new AppError(
+      "not_supported",
+      `its ${variantOf(gpu)} packages for ${platform} ${arch} are not on PyPI: install it yourself, and name its Python with \`--python PATH\``,
+    );
   }
   if (version !== undefined && version !== recipe.version) {
-    throw new Error(
+    throw new AppError(
+      "not_supported",
       `it locks version ${recipe.version}: install another one yourself, and name its Python with \`--python PATH\``,
     );
   }

@@ -1,6 +1,5 @@
 /** Proves that an engine works on this machine: starts it with a small model and asks it a question. */
-import { mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import { errnoOf } from "../../errors.ts";
@@ -8,9 +7,12 @@ import type { Backend, Bundle, ExitFacts, Installation } from "../backend.ts";
 import { spawnEngine } from "../process.ts";
 import type { EngineProcess, SpawnOptions } from "../process.ts";
 import { pause } from "../../pause.ts";
+import { makeSmokeDirectory } from "./smoke-directory.ts";
 
-/** The model has a few megabytes; a machine that needs longer than this cannot serve anything. */
+/** The model has a few megabytes; a machine that needs longer than this cannot serve anything. Unless the engine says. */
 const SMOKE_BOUND_MS = 60_000;
+/** Of a GPU, for an engine that takes its share whole: others may hold some of it. */
+const SMOKE_GPU_SHARE = 0.4;
 const POLL_MS = 20;
 /** It has nothing to save. */
 const STOP_GRACE_MS = 500;
@@ -32,7 +34,7 @@ export async function smokeTest(
   options: SmokeOptions,
 ): Promise<void> {
   options.signal.throwIfAborted();
-  const directory = await mkdtemp(join(tmpdir(), "tug-smoke-"));
+  const directory = await makeSmokeDirectory();
   try {
     await using engine = await startEngine({ installation, backend, directory, options });
     await waitUntilReady(engine, backend);
@@ -72,13 +74,14 @@ async function startEngine(input: StartInput): Promise<Engine> {
   const socket = join(directory, "smoke.sock");
   const { args, env } = backend.args({
     bundle: await bundleFor(backend, options.model, directory),
-    mode: "completion",
+    mode: backend.modes[0] ?? "completion",
     alias: "smoke-test",
     settings: { contextTokens: CONTEXT_TOKENS, runtimeFlags: [] },
     socket,
     cores: 1,
     platform: options.platform,
     variant: installation.variant,
+    gpuShare: backend.reservesGpus === undefined ? undefined : SMOKE_GPU_SHARE,
   });
   const child = spawn({
     command: [...installation.command, ...args],
@@ -87,11 +90,12 @@ async function startEngine(input: StartInput): Promise<Engine> {
     onOutput: () => Promise.resolve(),
     graceMs: STOP_GRACE_MS,
   });
+  const { smokeBoundMs: boundMs = SMOKE_BOUND_MS } = backend;
   let facts: ExitFacts | undefined;
   void child.exited.then((ended) => (facts = ended));
   return {
     socket,
-    signal: AbortSignal.any([options.signal, AbortSignal.timeout(SMOKE_BOUND_MS)]),
+    signal: AbortSignal.any([options.signal, AbortSignal.timeout(boundMs)]),
     callerSignal: options.signal,
     hasExited: () => facts !== undefined,
     reason: async () => backend.explainExit(await child.exited).reason,
@@ -114,7 +118,8 @@ async function waitUntilReady(engine: Engine, backend: Backend): Promise<void> {
     if (engine.hasExited()) throw new Error(await engine.reason());
     engine.callerSignal.throwIfAborted();
     if (engine.signal.aborted) {
-      throw new Error(`it was not ready within ${SMOKE_BOUND_MS / 1000} s`);
+      const { smokeBoundMs = SMOKE_BOUND_MS } = backend;
+      throw new Error(`it was not ready within ${smokeBoundMs / 1000} s`);
     }
     // Refused while the engine has not bound its socket yet.
     const answer = await request(engine, backend.readinessPath).catch(() => undefined);
@@ -124,23 +129,27 @@ async function waitUntilReady(engine: Engine, backend: Backend): Promise<void> {
   }
 }
 
-async function ask(engine: Engine, { servedModel }: Backend): Promise<string> {
-  const body = JSON.stringify({
-    ...(servedModel === undefined ? {} : { model: servedModel }),
-    messages: [{ role: "user", content: QUESTION }],
-    max_tokens: ANSWER_TOKENS,
-    temperature: 0,
-  });
-  const answer = await request(engine, "/v1/chat/completions", {
+async function ask(engine: Engine, { servedModel, smokeRequest }: Backend): Promise<string> {
+  const { path, body } = smokeRequest ?? {
+    path: "/v1/chat/completions",
+    body: {
+      ...(servedModel === undefined ? {} : { model: servedModel }),
+      messages: [{ role: "user", content: QUESTION }],
+      max_tokens: ANSWER_TOKENS,
+      temperature: 0,
+    },
+  };
+  const answer = await request(engine, path, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body,
+    body: JSON.stringify(body),
   }).catch(async (error: unknown) => {
     engine.callerSignal.throwIfAborted();
     if (engine.signal.aborted) throw new Error("it did not answer in time", { cause: error });
     throw new Error(await engine.reason(), { cause: error });
   });
   if (!answer.ok) throw new Error(`it answered with status ${answer.status}`);
+  if (smokeRequest !== undefined) return answer.text();
   const parsed = (await answer.json()) as {
     choices?: readonly { message?: { content?: string } }[];
   };

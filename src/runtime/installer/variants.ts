@@ -25,6 +25,8 @@ export interface Try {
   readonly gpus: readonly Gpu[];
 }
 
+/** It is shown in one line. Characters. */
+const MAX_REASON = 500;
 /** Engines that a single source builds for: the others must not serve something less before that one was asked. */
 const SCARCE: ReadonlySet<Gpu> = new Set(["musa", "cann", "sycl"]);
 
@@ -69,6 +71,21 @@ export function tries(
       return round === 0 ? [{ source, gpus: [gpu] }] : [];
     }),
   );
+}
+
+/**
+ * Why a build is for this GPU, to be kept with it.
+ *
+ * @returns undefined for a source whose engine is the same on every machine
+ */
+export function reasonFor(
+  gpu: Gpu,
+  { choice, source }: { readonly choice: VariantChoice; readonly source: InstallSource },
+): string | undefined {
+  if (!source.variants) return undefined;
+  const { reason } = choice;
+  const text = gpu === choice.gpu ? reason : `${gpu}: there was no build of the choice, ${reason}`;
+  return text.slice(0, MAX_REASON);
 }
 
 /** Says so if a GPU is left unused because no build for it could be had. @param reasons why, by source */

@@ -94,7 +94,7 @@ function bubblewrapArgs(command: readonly string[], view: SandboxView): readonly
     ...readOnly,
   ];
   return [
-    ...(view.sharesNetwork === true ? [] : ["--unshare-net"]),
+    ...(view.sharesNetwork === true || view.reachesOthers === true ? [] : ["--unshare-net"]),
     ...NAMESPACES,
     "--proc",
     "/proc",
@@ -109,7 +109,7 @@ function bubblewrapArgs(command: readonly string[], view: SandboxView): readonly
     "--remount-ro",
     "/",
     "--chdir",
-    writable[0] ?? "/",
+    view.startsIn ?? writable[0] ?? "/",
   ];
 }
 

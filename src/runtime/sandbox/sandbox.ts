@@ -5,9 +5,9 @@ export type SandboxMode = "auto" | "off" | "require";
 
 /**
  * `bubblewrap` (Linux), `seatbelt` (macOS), `job` (Windows): isolation. `limits`: resource limits and no_new_privs, but
- * it sees what its user sees. `none`: nothing.
+ * it sees what its user sees. `container`: the engine itself is one of a container engine. `none`: nothing.
  */
-export type SandboxName = "bubblewrap" | "seatbelt" | "job" | "limits" | "none";
+export type SandboxName = "bubblewrap" | "seatbelt" | "job" | "limits" | "container" | "none";
 
 /** What an engine may touch. Absolute paths; what is not named it does not see. `runtime/engine-view.ts` makes one. */
 export interface SandboxView {
@@ -15,18 +15,25 @@ export interface SandboxView {
   readonly readOnly: readonly string[];
   /**
    * Directories: where its socket is. The directory is the worker's own: a shared one would show it the sockets of the
-   * runner and of other engines. The first is where it starts.
+   * runner and of other engines.
    */
   readonly writable: readonly string[];
+  /** Where it starts; the first of `writable` unless said. */
+  readonly startsIn?: string | undefined;
   /** Device files it may open, such as `/dev/dri`. */
   readonly devices: readonly string[];
   /** It runs with the system's libraries, which it then sees. Unless said: if its command starts with no loader of its own. */
   readonly needsSystem?: boolean | undefined;
   /** It listens on a port of 127.0.0.1, which no namespace of its own would show to anybody. */
   readonly sharesNetwork?: boolean | undefined;
+  /** It speaks with other machines, too: shares the network, and reaches all of it. */
+  readonly reachesOthers?: boolean | undefined;
   /** Names of the variables that the backend sets for it, which stay. Of the others few do. */
   readonly variables?: readonly string[] | undefined;
 }
+
+/** Around what starts a container there is nothing more. */
+export const CONTAINER: Sandbox = { name: "container", wrap: (command) => command };
 
 export interface Sandbox {
   readonly name: SandboxName;

@@ -52,7 +52,7 @@ export function seatbeltProfile(view: SandboxView): string {
   const rules = [
     "(version 1)",
     "(allow default)",
-    "(deny network*)",
+    view.reachesOthers === true ? "" : "(deny network*)",
     rule("allow network-bind network-inbound", writable.map(subpath)),
     view.sharesNetwork === true ? LOOPBACK : "",
     // Camera and microphone, firmware variables, privileges, jobs that launchd would start outside.

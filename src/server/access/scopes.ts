@@ -39,6 +39,9 @@ const RULES: readonly Rule[] = [
   { methods: POST, path: /^\/api\/show$/, needs: "any" },
   { path: /^\/api\/(?:pull|push|create|copy|delete|blobs\/[^/]+)$/, needs: "models" },
 
+  // As of OpenAI's, the address is the key: nobody can guess it, and pages show it as a picture.
+  { methods: READ, path: /^\/v1\/images\/files\/[^/]+$/, needs: "public" },
+
   // Answers.
   { path: /^(?:\/engines(?:\/[^/]+)?)?\/v1\/.+$/, needs: "inference" },
   { path: /^\/anthropic\/.+$/, needs: "inference" },

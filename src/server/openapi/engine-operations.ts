@@ -11,7 +11,7 @@ import {
   text,
 } from "./operation.ts";
 
-const MODE = ["completion", "embedding", "reranking"];
+const MODE = ["completion", "embedding", "reranking", "image-generation"];
 const CONFIGURE_PREFIXES = ["/engines", "/engines/:engine"];
 const PRIVATE = { 403: "Only by the runner's socket, or with a key that has the scope `admin`" };
 const LIST: Answer = { description: "The list", shape: "array" };

@@ -1,6 +1,7 @@
 /** The routes that answer from a model: OpenAI's and Anthropic's. */
 import { PATHS as MESSAGES_PATHS } from "../routes/anthropic.ts";
 import { PLAIN_PREFIXES, V1_PREFIXES } from "../routes/engine-paths.ts";
+import { IMAGE_FILES } from "../routes/images.ts";
 import { MISSING } from "../routes/not-installed.ts";
 import { PREFIXES as RESPONSES_PATHS } from "../routes/responses.ts";
 import { type Answer, EVENTS, flag, JSON_TYPE, type Operation, text } from "./operation.ts";
@@ -10,6 +11,11 @@ const UNTOUCHED = "Fields that are not named here reach the engine as they are."
 
 const COMPLETION: Answer = {
   description: "The answer, or with `stream` its events",
+  types: [JSON_TYPE, EVENTS],
+};
+
+const PICTURES: Answer = {
+  description: "`data`, a member a picture; or with `stream` its events",
   types: [JSON_TYPE, EVENTS],
 };
 
@@ -94,6 +100,41 @@ const VECTOR_OPERATIONS: readonly Operation[] = [
     request: "ScoreRequest",
     isInference: true,
     answers: [{ description: "A score a text, in order" }],
+  },
+];
+
+const IMAGE_OPERATIONS: readonly Operation[] = [
+  {
+    method: "post",
+    path: "/images/generations",
+    prefixes: V1_PREFIXES,
+    name: "createImage",
+    tag: "OpenAI",
+    summary: "Draw pictures",
+    request: "ImageGenerationRequest",
+    isInference: true,
+    answers: [PICTURES],
+  },
+  {
+    method: "post",
+    path: "/images/edits",
+    prefixes: V1_PREFIXES,
+    name: "createImageEdit",
+    tag: "OpenAI",
+    summary: "Change a picture, or a part of it",
+    description: "Also as `multipart/form-data`, with `image` and `mask` as files.",
+    request: "ImageEditRequest",
+    isInference: true,
+    answers: [PICTURES],
+  },
+  {
+    method: "get",
+    path: `${IMAGE_FILES}/{name}`,
+    name: "getImageFile",
+    tag: "OpenAI",
+    summary: "A picture that was answered as a URL",
+    answers: [{ description: "The picture", types: ["image/png", "image/jpeg", "image/webp"] }],
+    failures: { 404: "It was kept for an hour, or until the runner left" },
   },
 ];
 
@@ -289,6 +330,7 @@ const ANTHROPIC: readonly Operation[] = [
 export const INFERENCE_OPERATIONS: readonly Operation[] = [
   ...CHAT_OPERATIONS,
   ...VECTOR_OPERATIONS,
+  ...IMAGE_OPERATIONS,
   ...TOKEN_OPERATIONS,
   ...OPENAI_MODELS,
   ...RESPONSES,

@@ -31,6 +31,7 @@ import {
   OllamaMessage,
   OllamaOptions,
 } from "../translate/ollama/requests.ts";
+import { ImageEditRequest, ImageGenerationRequest } from "../image-request.ts";
 import { ResponsesRequest } from "../translate/responses/request.ts";
 
 export const REQUESTS = {
@@ -38,6 +39,8 @@ export const REQUESTS = {
   CompletionsRequest,
   EmbeddingsRequest,
   InputTokensRequest,
+  ImageEditRequest,
+  ImageGenerationRequest,
   RerankRequest,
   ScoreRequest,
   TokenizeRequest,

@@ -86,8 +86,9 @@ export function engineRoutes(deps: AppDeps): Hono<AppEnv> {
 export function toEngineInstallation(
   installation: Installation & { readonly active: boolean },
 ): EngineInstallation {
-  const { backend, version, variant, source, directory, active } = installation;
-  return { backend, version, variant, source, directory, active };
+  const { backend, version, variant, source, directory, active, reason } = installation;
+  const facts = { backend, version, variant, source, directory, active };
+  return reason === undefined ? facts : { ...facts, reason };
 }
 
 // --- internal ---
@@ -127,6 +128,7 @@ function toAvailableEngine(facts: EngineFacts): AvailableEngine {
       pinned: version === pinnedVersion,
       size_bytes: rest.sizeBytes,
       installed_at: rest.installedAt,
+      ...(rest.reason === undefined ? {} : { reason: rest.reason }),
     })),
   };
 }

@@ -2,6 +2,7 @@
 import { type Context, Hono } from "hono";
 import * as v from "valibot";
 import type {
+  ModelDetails,
   PackageRequest,
   PruneResult,
   RepackageResult,
@@ -10,6 +11,7 @@ import type {
 } from "../../api/models.ts";
 import { AppError } from "../../errors.ts";
 import { ensureBuiltin, isBuiltin } from "../../models/builtin.ts";
+import { isImageModel } from "../../models/image-record.ts";
 import { inspectModel, listModels } from "../../models/inspect.ts";
 import { reportBytes } from "../../models/progress.ts";
 import type { RemoteOverrides } from "../../models/remote-settings.ts";
@@ -28,6 +30,7 @@ export const PackageBody = v.strictObject({
   gguf: v.exactOptional(v.string()),
   safetensors_dir: v.exactOptional(v.string()),
   onnx_dir: v.exactOptional(v.string()),
+  pytorch_dir: v.exactOptional(v.string()),
   dduf: v.exactOptional(v.string()),
   files: v.exactOptional(v.array(v.string())),
   format_name: v.exactOptional(v.string()),
@@ -52,6 +55,8 @@ export const PruneBody = v.strictObject({
 
 export interface ModelRoutesDeps extends TransferRoutesDeps {
   readonly store: Store;
+  /** Default: of the store alone. @throws model_not_found, invalid_reference */
+  readonly inspect?: (name: string) => Promise<ModelDetails>;
   /** For packaging straight into a registry. */
   readonly remotes: (overrides: RemoteOverrides) => Remotes | Promise<Remotes>;
   /** Whether a worker serves the model with this digest; never unless given. */
@@ -90,10 +95,11 @@ export function modelRoutes(deps: ModelRoutesDeps): Hono<AppEnv> {
  * @throws model_not_found, invalid_reference, model_in_use, conflict, cancelled
  */
 export async function removeModel(
-  { store, inUse, drain }: Pick<ModelRoutesDeps, "store" | "inUse" | "drain">,
+  deps: Pick<ModelRoutesDeps, "store" | "inUse" | "drain" | "distribution">,
   name: string,
   { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
 ): Promise<RemoveEvent[]> {
+  const { store, inUse, drain } = deps;
   // By the index alone: what is damaged must be removable.
   const model = await store.find(name);
   // With another tag left, the model stays: taking one away disturbs nobody.
@@ -102,7 +108,10 @@ export async function removeModel(
   if (isUsed && !force) throw busy(`\`${name}\``, name);
   // Held until it is gone, so that nobody loads what is being removed.
   using _drained = isUsed ? await drain?.(model.digest, { signal }) : undefined;
-  return await store.remove(name, { force });
+  const forget = goes ? await imageToForget(deps, model.digest) : undefined;
+  const events = await store.remove(name, { force });
+  const image = await forget?.(signal);
+  return image === undefined ? events : [...events, { Deleted: image }];
 }
 
 // --- internal ---
@@ -211,13 +220,25 @@ async function inspect(c: RouteContext, deps: ModelRoutesDeps): Promise<Response
   return c.json(
     readFlag(c, "remote")
       ? await deps.distribution.inspect(nameOf(c), { signal })
-      : await inspectModel(deps.store, nameOf(c)),
+      : await (deps.inspect?.(nameOf(c)) ?? inspectModel(deps.store, nameOf(c))),
   );
 }
 
 async function remove(c: RouteContext, deps: ModelRoutesDeps): Promise<Response> {
   const force = readFlag(c, "force");
   return c.json(await removeModel(deps, nameOf(c), { force, signal: c.req.raw.signal }));
+}
+
+/** Loaded only where there are such models. A damaged store keeps nothing from being removed. */
+async function imageToForget(
+  { store, distribution }: Pick<ModelRoutesDeps, "store" | "distribution">,
+  digest: string,
+): Promise<((signal: AbortSignal) => Promise<string | undefined>) | undefined> {
+  const models = await store.list().catch(() => []);
+  if (!models.some((model) => model.digest === digest && isImageModel(model))) return undefined;
+  const { imageToForget: find } = await import("../../models/pull-image.ts");
+  const { images } = distribution;
+  return images && find(store, digest, images);
 }
 
 function nameOf(c: RouteContext): string {

@@ -11,14 +11,12 @@ interface Missing {
   readonly engine: string;
 }
 
-const IMAGES: Missing = { task: "make images", engine: "stable-diffusion.cpp or Diffusers" };
+const VARIATIONS: Missing = { task: "vary images", engine: "stable-diffusion.cpp" };
 const SPEECH: Missing = { task: "speak", engine: "Kokoro or Piper" };
 const HEARING: Missing = { task: "transcribe audio", engine: "whisper.cpp" };
 
 export const MISSING: Readonly<Record<string, Missing>> = {
-  "/images/generations": IMAGES,
-  "/images/edits": IMAGES,
-  "/images/variations": IMAGES,
+  "/images/variations": VARIATIONS,
   "/audio/transcriptions": HEARING,
   "/audio/translations": HEARING,
   "/audio/speech": SPEECH,

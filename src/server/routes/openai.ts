@@ -10,6 +10,7 @@ import { OPENAI } from "../dialect.ts";
 import { InferenceBody, type InferenceRoute, serveInference } from "../inference.ts";
 import { addEmbeddingRoutes } from "./embeddings.ts";
 import { bodiesOf, engineOf, V1_PREFIXES } from "./engine-paths.ts";
+import { addImageRoutes } from "./images.ts";
 import { addNotInstalledRoutes } from "./not-installed.ts";
 import { addRerankRoutes } from "./rerank.ts";
 import { addTokenRoutes } from "./tokens.ts";
@@ -85,6 +86,7 @@ export function openaiRoutes(deps: AppDeps): Hono<AppEnv> {
   addEmbeddingRoutes(app, deps);
   addRerankRoutes(app, deps);
   addTokenRoutes(app, deps);
+  addImageRoutes(app, deps);
   addNotInstalledRoutes(app);
   return app;
 }

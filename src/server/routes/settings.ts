@@ -18,6 +18,7 @@ import type { RunnableModel } from "../../runtime/backend.ts";
 import type { Examination } from "../../runtime/plan-build.ts";
 import type { Examiner, PlanRequest } from "../../runtime/planner.ts";
 import { checkSettings } from "../../runtime/settings.ts";
+import { usualMode } from "../../runtime/usual-mode.ts";
 import type { StoredSettings } from "../../state/model-settings.ts";
 import type { AppDeps, AppEnv, Runtime } from "../deps.ts";
 import {
@@ -48,7 +49,12 @@ export interface SettingsRoutesDeps {
   ) => Promise<EstimateSource>;
 }
 
-const MODES = ["completion", "embedding", "reranking"] as const satisfies readonly ModeName[];
+const MODES = [
+  "completion",
+  "embedding",
+  "reranking",
+  "image-generation",
+] as const satisfies readonly ModeName[];
 const MODEL = v.pipe(v.string(), v.nonEmpty("must not be empty"));
 const MODE = v.exactOptional(v.picklist(MODES));
 
@@ -223,7 +229,10 @@ async function examineAs(
   request: Omit<PlanRequest, "mode">,
 ): Promise<Examination> {
   const examiner = await deps.examiner();
-  const examination = await examiner.examine({ ...request, mode: mode ?? "completion" });
+  const examination = await examiner.examine({
+    ...request,
+    mode: mode ?? usualMode(request.model),
+  });
   const { shape, backend } = examination;
   const isPooled = mode === undefined && shape?.isPooled === true;
   if (!isPooled || !backend.modes.includes("embedding")) return examination;

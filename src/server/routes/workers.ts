@@ -5,6 +5,7 @@ import type { LoadResult, PinResult, UnloadResult } from "../../api/engines.ts";
 import { AppError, toAppError } from "../../errors.ts";
 import { displayReference } from "../../oci/reference.ts";
 import type { WorkerSnapshot } from "../../runtime/snapshot.ts";
+import { usualMode } from "../../runtime/usual-mode.ts";
 import type { AppDeps, AppEnv } from "../deps.ts";
 import { progressResponse } from "../progress-response.ts";
 import { parseBody } from "../request-body.ts";
@@ -38,7 +39,7 @@ export const PinBody = v.object({
 export const LoadBody = v.object({
   ...WORKER_FIELDS,
   backend: v.optional(v.string()),
-  mode: v.optional(v.picklist(["completion", "embedding", "reranking"]), "completion"),
+  mode: v.optional(v.picklist(["completion", "embedding", "reranking", "image-generation"])),
 });
 
 export function addWorkerRoutes(app: Hono<AppEnv>, deps: AppDeps): void {
@@ -155,7 +156,8 @@ async function load(
   const planner = await deps.planner();
   return progressResponse<LoadResult>(signal, async (options) => {
     const start = performance.now();
-    const plan = await planner.plan({ model, mode: body.mode, backend, request, trusted });
+    const mode = body.mode ?? usualMode(model);
+    const plan = await planner.plan({ model, mode, backend, request, trusted });
     using lease = await runtime.acquire({ plan, ...options });
     const loadMs = Math.round(performance.now() - start);
     return { model_id: lease.modelId, backend: lease.backend, load_ms: loadMs };

@@ -21,7 +21,7 @@ export interface WatchedWorker {
   readonly modelName: string;
   readonly modelId: string;
   readonly mode: Mode;
-  readonly state: "starting" | "ready" | "draining";
+  readonly state: "starting" | "ready" | "asleep" | "draining";
   /** Leases held. */
   readonly inUse: number;
   /** Where its engine listens. */
@@ -97,6 +97,7 @@ export class Metrics implements FinishedListener {
       case "exited":
         this.#onExited(event);
         break;
+      case "asleep":
       case "progress":
       case "released":
         break;

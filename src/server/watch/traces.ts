@@ -172,6 +172,7 @@ function genAiAttributes(request: FinishedRequest): SpanAttributes {
 function operationOf({ mode, path }: FinishedRequest): string {
   if (mode === "embedding") return "embeddings";
   if (mode === "reranking") return "rerank";
+  if (mode === "image-generation") return "image_generation";
   return /(?<!chat)\/(?:completions?|generate)(?:\?|$)/.test(path) ? "text_completion" : "chat";
 }
 

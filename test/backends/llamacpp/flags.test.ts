@@ -114,7 +114,7 @@ describe("values of flags", () => {
     ["--cache-typek q8_0", /`--cache-typek`/, "Did you mean `--cache-type-k`?"],
     ["--slot-save-path /tmp", /`--slot-save-path`: it is not among/, "Leave it out"],
     ["--log-file /tmp/x", /`--log-file`: it is not among/, "Leave it out"],
-    ["--rpc evil:1", /`--rpc`: it is not among/, "Leave it out"],
+    ["--rpc evil:1", /`--rpc`: Tug sets it itself/, "rpc_servers"],
     ["--mcp-servers-json {}", /`--mcp-servers-json`: it is not among/, "Leave it out"],
     ["--api-key x", /`--api-key`: it is not among/, "Leave it out"],
     ["--no-kv-unified", /`--no-kv-unified`: Tug sets it itself/, "may use the whole context"],

@@ -30,7 +30,8 @@ describe("llama.cpp's install recipe", () => {
     ],
     [{ platform: "linux", arch: "x64" }, "cann", "llama-b1-bin-910b-openEuler-x86-aclgraph.tar.gz"],
     [{ platform: "win32", arch: "x64" }, "sycl", "llama-b1-bin-win-sycl-x64.zip"],
-    [{ platform: "win32", arch: "x64" }, "cuda", undefined],
+    [{ platform: "win32", arch: "x64" }, "cuda", "llama-b1-bin-win-cuda-12.4-x64.zip"],
+    [{ platform: "win32", arch: "arm64" }, "cuda", undefined],
     [{ platform: "win32", arch: "arm64" }, "opencl", "llama-b1-bin-win-opencl-adreno-arm64.zip"],
     [{ platform: "win32", arch: "arm64" }, "vulkan", undefined],
     [{ platform: "freebsd", arch: "x64" }, "none", undefined],
@@ -52,6 +53,14 @@ describe("llama.cpp's install recipe", () => {
     [{ platform: "linux", arch: "riscv64" }, "none", null],
   ] as const)("recipe: on %j with %s the image's tag is %p", (machine, gpu, expected) => {
     expect(recipe.oci?.tag(machine, gpu, "v1")).toBe(expected);
+  });
+
+  test("recipe: Windows' CUDA build needs NVIDIA's libraries besides, no other build needs any", () => {
+    expect(recipe.github?.companions?.("llama-b1-bin-win-cuda-12.4-x64.zip")).toEqual([
+      "cudart-llama-bin-win-cuda-12.4-x64.zip",
+    ]);
+    expect(recipe.github?.companions?.("llama-b1-bin-win-vulkan-x64.zip")).toEqual([]);
+    expect(recipe.github?.companions?.("llama-b1-bin-ubuntu-x64.tar.gz")).toEqual([]);
   });
 
   test("recipe: Vulkan adds packages to those of the processor build, CUDA has none", () => {

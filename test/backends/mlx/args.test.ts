@@ -106,6 +106,24 @@ describe("mlxArgs", () => {
     expect(engine.slice(-4).join(" ")).toBe("--draft-model /store/draft --num-draft-tokens 5");
   });
 
+  test("mlx: a packaged template of another name is laid over the model's directory", () => {
+    const chatTemplate = `${BUNDLE.directory}/template.jinja`;
+    const { launcher, engine } = argsOf({}, { chatTemplate });
+
+    expect(valueOf(engine, "--model")).toBe("model");
+    expect(valueOf(launcher, "--link")).toBe("model");
+    expect(launcher[launcher.indexOf("--link") + 2]).toBe(BUNDLE.directory);
+    expect(valueOf(launcher, "--template")).toBe(chatTemplate);
+    const usual = argsOf({}, { chatTemplate: `${BUNDLE.directory}/chat_template.jinja` });
+    expect(valueOf(usual.engine, "--model")).toBe(BUNDLE.directory);
+    expect(usual.launcher).not.toContain("--link");
+  });
+
+  test("mlx: code of a model runs only where it is trusted", () => {
+    expect(argsOf().engine).not.toContain("--trust-remote-code");
+    expect(argsOf({ trustsCode: true }).engine).toContain("--trust-remote-code");
+  });
+
   test("mlx: every option is one that its server has", () => {
     const draft = { model: "/d/model.safetensors", maxTokens: 5, minProbability: 0.5 };
     const { engine } = argsOf({ contextTokens: 512, parallel: 2, draft });
@@ -123,7 +141,7 @@ describe("mlxArgs", () => {
     expect(() => argsOf(settings, bundle)).toThrow(
       expect.objectContaining({
         code: "invalid_request",
-        message: `cannot start mlx with ${what}: it has nothing for them`,
+        message: `cannot start mlx with ${what}: it has nothing for it`,
       }),
     );
   });

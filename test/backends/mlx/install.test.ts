@@ -2,7 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { machineProblem, recipe } from "../../../backends/mlx/install.ts";
+import { recipe } from "../../../backends/mlx/install.ts";
+import { machineProblem } from "../../../backends/python/machine.ts";
 import { GPUS, type Gpu, type Machine } from "../../../src/runtime/backend.ts";
 
 const LINUX: Machine = { platform: "linux", arch: "x64" };

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { onnxArgs } from "../../../backends/onnx/args.ts";
 import { onnx } from "../../../backends/onnx/index.ts";
-import { machineProblem, recipe } from "../../../backends/onnx/install.ts";
+import { recipe } from "../../../backends/onnx/install.ts";
+import { machineProblem } from "../../../backends/python/machine.ts";
 import { onnxReport } from "../../../backends/onnx/report.ts";
 import type { ArgsInput, WorkerSettings } from "../../../src/runtime/backend.ts";
 
@@ -10,6 +11,10 @@ const MACHINES = [
   { platform: "linux", arch: "arm64" },
   { platform: "darwin", arch: "arm64" },
 ] as const;
+
+async function told(health: unknown) {
+  return onnxReport(() => Promise.resolve(health));
+}
 
 function input(
   settings: Partial<WorkerSettings> = {},
@@ -111,7 +116,14 @@ describe("onnx", () => {
     expect(await onnxReport(() => Promise.resolve({ status: "ok", parallel: 4 }))).toEqual({
       parallel: 4,
     });
-    for (const odd of [null, [], "x", { parallel: "4" }, { parallel: 1.5 }])
+    expect(await told({ parallel: 4, context: 512, asked_context: 512 })).toEqual({
+      context_size: 512,
+      parallel: 4,
+    });
+    expect(await told({ context: 2048, asked_context: -1 })).toEqual({ context_size: 2048 });
+    // The model's own limit is below.
+    expect(await told({ context: 512, asked_context: 514 })).toEqual({ model_context: 512 });
+    for (const odd of [null, [], "x", { parallel: "4" }, { parallel: 1.5 }, { context: "1" }])
       expect(await onnxReport(() => Promise.resolve(odd))).toEqual({});
   });
 

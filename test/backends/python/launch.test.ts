@@ -1,10 +1,11 @@
 import { describe, expect } from "bun:test";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { readlink, realpath } from "node:fs/promises";
 import { createConnection, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 
+import { ANSWERS } from "../../../backends/transformers/answers.ts";
 import { type EngineProcess, spawnEngine } from "../../../src/runtime/process.ts";
 import { eventually } from "../../helpers/eventually.ts";
 import { isAlive } from "../../helpers/processes.ts";
@@ -82,6 +83,13 @@ async function launch(
       await directory[Symbol.asyncDispose]();
     },
   };
+}
+
+async function modelDirectory(files: Readonly<Record<string, string>>) {
+  const directory = await tempDir();
+  for (const [name, content] of Object.entries(files))
+    writeFileSync(join(directory.path, name), content);
+  return directory;
 }
 
 /** A reader that gives the text of the next piece; empty at the end. */
@@ -183,6 +191,72 @@ describe("before the engine is ready", () => {
     expect(stderrTail).toMatch(/^launch: \[Errno \d+\] .+\n$/);
     expect(await isAlive(engine)).toBe(false);
   });
+
+  python("launch: files of what is linked give way to others", async () => {
+    await using model = await modelDirectory({
+      "config.json": '{"architectures":["A"],"kept":1}',
+      "weights.bin": "w",
+    });
+    const template = join(import.meta.dir, "launch.test.ts");
+    await using it = await launch(
+      [],
+      ["--link", "m", model.path, "--template", template, "--config", '{"architectures":["B"]}'],
+    );
+    await it.ready();
+
+    const laid = join(dirname(it.socket), "m");
+    expect(readdirSync(laid).toSorted()).toEqual([
+      "chat_template.jinja",
+      "config.json",
+      "weights.bin",
+    ]);
+    expect(await readlink(join(laid, "chat_template.jinja"))).toBe(template);
+    expect(await readlink(join(laid, "weights.bin"))).toBe(join(model.path, "weights.bin"));
+    expect(JSON.parse(readFileSync(join(laid, "config.json"), "utf8"))).toEqual({
+      architectures: ["B"],
+      kept: 1,
+    });
+    // What is packaged is never written to.
+    expect(readFileSync(join(model.path, "config.json"), "utf8")).toContain('"A"');
+  });
+
+  const HERMES = '{"bos_token":"<s>","chat_template":"<|im_start|><tool_call> arguments"}';
+  for (const [what, files, isTold] of [
+    ["a template in the tokenizer's file", { "tokenizer_config.json": HERMES }, true],
+    ["a list of templates", { "tokenizer_config.json": `{"chat_template":[${HERMES}]}` }, true],
+    ["a template of its own", { "chat_template.jinja": "<|im_start|><tool_call>arguments" }, true],
+    [
+      "one that says it itself",
+      {
+        "tokenizer_config.json":
+          '{"response_template":{},"chat_template":"<tool_call>arguments<|im_start|>"}',
+      },
+      false,
+    ],
+    [
+      "another way of calling",
+      { "chat_template.jinja": "<|im_start|><tool_call>arguments<function=" },
+      false,
+    ],
+    ["no template", {}, false],
+    ["no JSON", { "tokenizer_config.json": "{" }, false],
+    ["no object", { "tokenizer_config.json": "[1]" }, false],
+  ] as const) {
+    python(
+      `launch: how answers are read is told where a model calls tools so: ${what}`,
+      async () => {
+        await using model = await modelDirectory(files);
+        const answers = JSON.stringify(ANSWERS);
+        await using it = await launch([], ["--link", "m", model.path, "--answers", answers]);
+        await it.ready();
+
+        const path = join(dirname(it.socket), "m", "tokenizer_config.json");
+        const told = existsSync(path) ? readFileSync(path, "utf8") : "";
+        expect(told.includes('"response_template": {"defaults"')).toBe(isTold);
+        if (isTold && told.includes("bos_token")) expect(told).toContain("<s>");
+      },
+    );
+  }
 
   python("launch: a link lies beside the socket, where the engine runs", async () => {
     await using it = await launch([], ["--link", "model", import.meta.dir]);

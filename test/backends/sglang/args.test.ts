@@ -73,11 +73,10 @@ describe("sglang.args", () => {
     ["an fp8 cache", { cacheTypeK: "fp8_e5m2" }, ["--kv-cache-dtype", "fp8_e5m2"]],
     ["one GPU", { devices: ["cuda:1"] }, ["--base-gpu-id", "1"]],
     ["two GPUs", { devices: ["cuda:3", "cuda:2"] }, ["--base-gpu-id", "2", "--tp-size", "2"]],
-    ["two GPUs apart", { devices: ["cuda:0", "cuda:2"] }, ["--base-gpu-id", "0"]],
     [
-      "five GPUs, of which four share evenly",
-      { devices: ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4"] },
-      ["--base-gpu-id", "0", "--tp-size", "4"],
+      "three GPUs, shared as flags say",
+      { devices: ["cuda:0", "cuda:1", "cuda:2"], runtimeFlags: ["--pp-size", "3"] },
+      ["--base-gpu-id", "0", "--pp-size", "3"],
     ],
     [
       "no thoughts",
@@ -107,12 +106,21 @@ describe("sglang.args", () => {
     expect(settled({ settings: all })).toEqual([...PARSERS, ...expected]);
   });
 
-  test("args: of a GPU it takes its share, less what it needs besides", () => {
+  test("args: on a GPU its cache has one context and some, unless flags say how much", () => {
+    const settings = { contextTokens: 8192, runtimeFlags: [] };
+    const context = ["--context-length", "8192"];
     const runtimeFlags = ["--mem-fraction-static", "0.3"];
 
-    expect(settled({ gpuShare: 0.5 }).slice(4)).toEqual(["--mem-fraction-static", "0.450"]);
-    expect(settled({ gpuShare: 9 }).slice(4)).toEqual(["--mem-fraction-static", "0.900"]);
-    expect(settled({ gpuShare: 0.5, settings: { runtimeFlags } }).slice(4)).toEqual(runtimeFlags);
+    expect(settled({ gpuShare: 0.5, settings }).slice(4)).toEqual([
+      ...context,
+      "--max-total-tokens",
+      "8448",
+    ]);
+    expect(settled({ settings }).slice(4)).toEqual(context);
+    expect(settled({ gpuShare: 0.5, settings: { ...settings, runtimeFlags } }).slice(4)).toEqual([
+      ...context,
+      ...runtimeFlags,
+    ]);
   });
 
   test.each([
@@ -137,7 +145,7 @@ describe("sglang: flags", () => {
   test("flags: what a setting says becomes that setting", () => {
     const words = ["--context-length", "4000", "--max-running-requests", "8"];
 
-    expect(sglang.readFlags?.(words, { allowPaths: false })).toEqual({
+    expect(sglang.readFlags?.(words, { allowPaths: false })).toMatchObject({
       flags: [],
       settings: { context_size: 4000, parallel: 8 },
       files: [],

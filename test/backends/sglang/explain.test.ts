@@ -6,6 +6,7 @@ import { sglang } from "../../../backends/sglang/index.ts";
 function inScheduler(error: string): string {
   return [
     "UserWarning: 'python -m sglang.launch_server' is still supported, but 'sglang serve' is the recommended entrypoint.",
+    "[2026-11-21 20:00:00] server_args=ServerArgs(model_path='/m', trust_remote_code=False, port=1)",
     "[2026-11-21 20:00:00 TP0] Init torch distributed begin.",
     "[2026-11-21 20:00:01 TP0] Scheduler hit an exception: Traceback (most recent call last):",
     '  File "/e/sglang/srt/managers/scheduler.py", line 1, in run_scheduler_process',

@@ -95,11 +95,6 @@ describe("vllm.args", () => {
       ["--device-ids", "0,1", "--tensor-parallel-size", "2"],
     ],
     [
-      "three GPUs, of which two share evenly",
-      { devices: ["cuda:0", "cuda:1", "cuda:2"] },
-      ["--device-ids", "0,1", "--tensor-parallel-size", "2"],
-    ],
-    [
       "three GPUs, shared as flags say",
       { devices: ["cuda:0", "cuda:1", "cuda:2"], runtimeFlags: ["-pp", "3"] },
       ["--device-ids", "0,1,2", "-pp", "3"],
@@ -138,6 +133,42 @@ describe("vllm.args", () => {
       "--max-model-len",
       "1024",
     ]);
+  });
+
+  test("args: what it compiles outlives it where there is a place for that", () => {
+    const { env } = vllm.args(input({ cacheDirectory: "/engines/vllm/1/compiled" }));
+
+    for (const name of ["VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"])
+      expect(env[name]).toStartWith("/engines/vllm/1/compiled/");
+    expect(env["HOME"]).toBe("/run/tug/w1");
+  });
+
+  test("args: one that will sleep has the requests for that, others have not", () => {
+    const { args, env } = vllm.args(input({ sleeps: true }));
+
+    parseVllm(args);
+    expect(args).toContain("--enable-sleep-mode");
+    expect(env["VLLM_SERVER_DEV_MODE"]).toBe("1");
+    expect(vllm.args(input()).env["VLLM_SERVER_DEV_MODE"]).toBeUndefined();
+  });
+
+  test("args: with a cluster Ray chooses the GPUs, and flags how many", () => {
+    const settings = { devices: ["cuda:0"], runtimeFlags: ["-tp", "16"] };
+    const { args, env } = vllm.args(input({ cluster: "head:6379", settings }));
+
+    parseVllm(args);
+    expect(args.slice(-4)).toEqual(["--distributed-executor-backend", "ray", "-tp", "16"]);
+    expect(env).toMatchObject({ RAY_ADDRESS: "head:6379" });
+    expect(env["VLLM_HOST_IP"]).toBeUndefined();
+  });
+
+  test.each([
+    [["-tp", "2", "--pipeline-parallel-size=3"], { count: 6, parts: 6 }],
+    [["-dp", "2", "--tensor_parallel_size", "4"], { count: 8, parts: 4 }],
+    [["-tp", "2", "--tensor-parallel-size", "4"], { count: 4, parts: 4 }],
+    [["--enforce-eager"], undefined],
+  ])("flags: %j shares it out", (flags, gpus) => {
+    expect(vllm.readFlags?.(flags, { allowPaths: false }).memory?.gpus).toEqual(gpus);
   });
 
   test("args: of a GPU it takes its share, unless flags say how much", () => {
@@ -229,7 +260,7 @@ describe("vllm: flags", () => {
   test("flags: what a setting says becomes that setting", () => {
     const words = ["--max_model_len=8K", "--max-num-seqs", "16", "--kv-cache-dtype", "fp8"];
 
-    expect(vllm.readFlags?.([...words, "--enforce-eager"], { allowPaths: false })).toEqual({
+    expect(vllm.readFlags?.([...words, "--enforce-eager"], { allowPaths: false })).toMatchObject({
       flags: ["--enforce-eager"],
       settings: { context_size: 8192, parallel: 16, cache_type_k: "fp8", cache_type_v: "fp8" },
       files: [],

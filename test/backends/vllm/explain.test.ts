@@ -18,6 +18,8 @@ function inCore(error: string): string {
   ];
   return [
     "(APIServer pid=4700) INFO 11-21 19:59:00 [utils.py:299] vLLM server version 0.32.0",
+    "(APIServer pid=4700) INFO 11-21 19:59:00 [utils.py:233] non-default args: {'trust_remote_code': True}",
+    "(EngineCore pid=4711) INFO 11-21 19:59:09 [core.py:1] with config: model='/m', trust_remote_code=True,",
     ...core.map((line) => prefix + line),
     "(EngineCore pid=4711) Process EngineCore:",
     "(APIServer pid=4700) Traceback (most recent call last):",
@@ -81,6 +83,10 @@ describe("vllm.explainExit", () => {
     ],
     [
       "ValueError: The checkpoint you are trying to load has model type `nobody` but Transformers does not recognize this architecture.",
+      "it does not know the architecture `nobody`",
+    ],
+    [
+      "ValueError: The checkpoint has model type `nobody` but Transformers does not recognize it.\nRuntimeError: Failed to load the model config. If the model is a custom model, consider setting `trust_remote_code=True`",
       "it does not know the architecture `nobody`",
     ],
     [

@@ -69,6 +69,8 @@ function start(directory: string, options: ParsedArgs["options"]): void {
   const config = JSON.parse(readFileSync(join(directory, "config.json"), "utf8")) as {
     readonly max_position_embeddings?: number;
     readonly architectures?: readonly string[];
+    /** Of a model whose engine falls asleep and never wakes. */
+    readonly never_wakes?: boolean;
   };
   const own = config.max_position_embeddings ?? 2048;
   const contextTokens = Number(options.get("--max-model-len")?.[0] ?? own);
@@ -78,7 +80,11 @@ function start(directory: string, options: ParsedArgs["options"]): void {
   }
   const unix = options.get("--uds")?.[0];
   if (unix === undefined) throw new Error("this stand-in listens on a unix socket");
+  const canSleep =
+    options.get("--enable-sleep-mode")?.[0] === "--enable-sleep-mode" &&
+    process.env["VLLM_SERVER_DEV_MODE"] === "1";
   serveOpenAi({
+    wakes: canSleep ? config.never_wakes !== true : undefined,
     names: options.get("--served-model-name") ?? [directory],
     contextTokens,
     listen: { unix },

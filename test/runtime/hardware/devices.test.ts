@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { totalmem } from "node:os";
 import { type Device, readDevices } from "../../../src/runtime/hardware/devices.ts";
 import { isLinux, testIf } from "../../helpers/test-if.ts";
-import { machineOf } from "./machine-of.ts";
+import { machineOf, recorded } from "./machine-of.ts";
 import {
   LIMITS,
   MEMINFO,
@@ -31,6 +31,15 @@ function amdCard(card: number, amounts: { vram: number; used?: number; gtt: numb
     [`${directory}/mem_info_vram_used`]: `${amounts.used ?? 0}\n`,
     [`${directory}/mem_info_gtt_total`]: `${amounts.gtt}\n`,
   };
+}
+
+function readIntelOf(vulkaninfo: string): Promise<readonly Device[]> {
+  return readDevices({
+    machine: LINUX,
+    env: { GGML_VK_VISIBLE_DEVICES: "0" },
+    variant: "sycl",
+    io: machineOf({ tools: { vulkaninfo } }),
+  });
 }
 
 describe("readDevices: main memory", () => {
@@ -210,6 +219,47 @@ describe("readDevices: AMD", () => {
   });
 });
 
+describe("readDevices: other vendors", () => {
+  test("Moore Threads' tool tells what there is, and its variable what may be used", async () => {
+    const io = machineOf({ tools: { "mthreads-gmi": await recorded("mthreads-s5000.txt") } });
+    const read = (env: Record<string, string>) =>
+      readDevices({ machine: LINUX, env, variant: "musa", io });
+
+    const [, first, second] = await read({});
+    expect(first).toMatchObject({ id: "musa:0", kind: "musa", totalBytes: 80 * GIB });
+    expect(second).toMatchObject({ id: "musa:1", freeBytes: null });
+    expect(await read({ MUSA_VISIBLE_DEVICES: "1" })).toHaveLength(2);
+    expect(await read({ MUSA_VISIBLE_DEVICES: "" })).toHaveLength(1);
+  });
+
+  test("Huawei's chips have the memory that npu-smi tells", async () => {
+    const io = machineOf({ tools: { "npu-smi info": await recorded("npu-910b4.txt") } });
+
+    const devices = await readDevices({ machine: LINUX, env: {}, variant: "cann", io });
+
+    expect(devices[1]).toMatchObject({ id: "cann:0", kind: "cann", totalBytes: 64 * GIB });
+  });
+
+  test("Intel's cards are those of Vulkan's that are Intel's; graphics of a processor are none", async () => {
+    const arc = VULKAN.replaceAll(/NVIDIA GeForce GTX 1650/g, "Intel(R) Arc(tm) A770 Graphics");
+
+    expect((await readIntelOf(arc)).slice(1)).toMatchObject([
+      { id: "sycl:0", totalBytes: 4_120_903_680 },
+    ]);
+    expect(await readIntelOf(VULKAN)).toHaveLength(1);
+  });
+
+  test("tools that are not there, or print nonsense, are no GPU", async () => {
+    for (const variant of ["musa", "cann", "sycl", "opencl"]) {
+      const nonsense = { "mthreads-gmi": "?", "npu-smi": "|".repeat(9999), vulkaninfo: "GPU0:" };
+      for (const tools of [{}, nonsense]) {
+        const io = machineOf({ tools });
+        expect(await readDevices({ machine: LINUX, env: {}, variant, io })).toHaveLength(1);
+      }
+    }
+  });
+});
+
 describe("readDevices: Vulkan and Metal", () => {
   test("Vulkan's cards count once, however many drivers they have", async () => {
     const io = machineOf({ tools: { vulkaninfo: VULKAN } });
@@ -238,7 +288,42 @@ describe("readDevices: Vulkan and Metal", () => {
 
     const devices = await readDevices({ machine: LINUX, env: {}, variant: "vulkan", io });
 
-    expect(devices.map(({ id }) => id)).toEqual(["ram", "vulkan:0", "vulkan:1", "vulkan:2"]);
+    expect(devices.map(({ id, alias, kind }) => [id, alias, kind])).toEqual([
+      ["ram", undefined, "ram"],
+      ["cuda:0", "vulkan:0", "vulkan"],
+      ["cuda:1", "vulkan:1", "vulkan"],
+      ["vulkan:2", undefined, "vulkan"],
+    ]);
+  });
+
+  test("a card has the id that builds for CUDA give it, which those for Vulkan may count otherwise", async () => {
+    const [first, second] = NVIDIA_TWO.matchAll(/GPU-([^,]+)/g).map(([, uuid]) => uuid);
+    const vulkaninfo = VULKAN.replaceAll("11112222-0000-0000-0000-000000000000", second ?? "");
+    const io = machineOf({ tools: { vulkaninfo, "nvidia-smi": NVIDIA_TWO } });
+    const read = (env: Record<string, string>) =>
+      readDevices({ machine: LINUX, env, variant: "vulkan", io });
+
+    expect((await read({})).slice(1)).toMatchObject([
+      { id: "cuda:1", alias: "vulkan:0", kind: "vulkan", uuid: `GPU-${second}` },
+    ]);
+    // Builds for CUDA do not see it then.
+    expect((await read({ CUDA_VISIBLE_DEVICES: `GPU-${first}` }))[1]?.id).toBe("vulkan:0");
+  });
+
+  test("a card of AMD's is told by its place on the bus", async () => {
+    const files = {
+      ...amdCard(0, { vram: 16 * GIB, gtt: GIB }),
+      ...amdCard(1, { vram: 16 * GIB, gtt: GIB }),
+      [`${CARD}0/device/uevent`]: "DRIVER=amdgpu\nPCI_SLOT_NAME=0000:0c:00.0\n",
+      [`${CARD}1/device/uevent`]: "DRIVER=amdgpu\nPCI_SLOT_NAME=0000:03:00.0\n",
+    };
+    const amd = "00000000-0300-0000-0000-000000000000";
+    const vulkaninfo = VULKAN.replaceAll("11112222-0000-0000-0000-000000000000", amd);
+    const io = machineOf({ files, tools: { vulkaninfo } });
+
+    const devices = await readDevices({ machine: LINUX, env: {}, variant: "vulkan", io });
+
+    expect(devices.slice(1)).toMatchObject([{ id: "rocm:1", alias: "vulkan:0" }]);
   });
 
   test("Apple's GPU shares main memory, up to what Metal allows", async () => {

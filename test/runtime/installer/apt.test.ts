@@ -47,6 +47,7 @@ describe("the apt source", () => {
       expect(await installer.active("llama.cpp")).toEqual(installation);
       const names = await readdir(installation.directory);
       expect(names).toContain("llama-server");
+      expect(names).toEqual(expect.arrayContaining(["ggml-rpc-server", "libggml-rpc.so"]));
       expect(names).not.toContain(".tree");
       expect(await readdir(join(root.path, "with späce", "cache", "apt"))).not.toContain(
         "packages",

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { llamacpp } from "../../../backends/llamacpp/index.ts";
 import { lockPath, readPointer, writePointer } from "../../../src/runtime/installer/layout.ts";
 import { activate, matching } from "../../../src/runtime/installer/installed.ts";
+import { readCustomEngines } from "../../../src/runtime/custom-engine.ts";
 import { Installer } from "../../../src/runtime/installer/installer.ts";
 import type { InstallerDeps } from "../../../src/runtime/installer/installer.ts";
 import { engineStamp } from "../../../src/runtime/engine-stamp.ts";
@@ -52,6 +53,8 @@ async function bench(overrides: Partial<InstallerDeps> = {}): Promise<Bench> {
 const options = () => ({ signal: AbortSignal.timeout(10_000), onProgress: () => {} });
 
 const MODULE = join(import.meta.dir, "../../../src/runtime/installer/installed.ts");
+
+const OWN = { echo: { command: ["echo", "${PORT}"], formats: ["echo"] } };
 
 const one = (version: string, variant: string) => ({ version, variant });
 
@@ -218,6 +221,9 @@ describe("Installer.rollback", () => {
 
   test("without one before it is refused, with what there is", async () => {
     await using it = await bench();
+    expect(await failureOf(it.installer.rollback(ENGINE))).toMatchObject({
+      hint: "Install it with `tug install-runner --backend llama.cpp`.",
+    });
     await putActive(it.root, "b2-cpu");
 
     expect(await failureOf(it.installer.rollback(ENGINE))).toMatchObject({
@@ -297,6 +303,37 @@ describe("Installer.uninstall", () => {
     expect(await it.labels()).toEqual([]);
     expect(await readdir(theirs.directory)).toEqual(["llama-server"]);
     expect(await readdir(join(it.root, ENGINE))).toEqual(["lock"]);
+  });
+
+  test("of a version that is not there is refused, with what there is", async () => {
+    await using it = await bench();
+    const failure = () => failureOf(it.installer.uninstall({ backend: ENGINE, version: "b7" }));
+
+    expect(await failure()).toMatchObject({
+      code: "backend_not_installed",
+      message: "cannot uninstall llama.cpp b7: it is not installed",
+      hint: "`tug engines` shows what is.",
+    });
+    await putActive(it.root, "b1-cpu", "b2-cpu");
+    expect(await failure()).toMatchObject({ hint: "Installed are b1-cpu, b2-cpu." });
+    expect(await it.labels()).toEqual(["b1-cpu", "*b2-cpu"]);
+  });
+
+  test("of an engine that is configured is refused, as its other versions are", async () => {
+    await using it = await bench({ backends: readCustomEngines(OWN, []) });
+    const tries = [
+      it.installer.uninstall({ backend: "echo" }),
+      it.installer.use("echo", "1"),
+      it.installer.rollback("echo"),
+    ];
+
+    for (const refused of tries) {
+      expect(await failureOf(refused)).toMatchObject({
+        code: "usage",
+        message: expect.stringMatching(/ echo: it is configured, not installed$/),
+      });
+    }
+    expect(await readdir(it.root).catch(() => [])).toEqual([]);
   });
 
   test("that was killed half-way left no half of an engine", async () => {

@@ -283,9 +283,10 @@ describe("Installer.install", () => {
     const { directory } = await it.installer.ensure(ENGINE, it.options);
     const home = join(it.deps.directory, ENGINE);
     await mkdir(join(home, ".staging-abc", "half"), { recursive: true });
+    await writeFile(join(home, "active.json.4711.tmp"), "{");
     await rename(directory, join(home, `.retired-${RELEASE}-cpu`));
 
-    await it.installer.uninstall({ backend: ENGINE, version: "none such" });
+    await it.installer.use(ENGINE, RELEASE);
 
     expect(await it.home()).toEqual(["active.json", `${RELEASE}-cpu`, "lock"]);
     expect(await it.installer.active(ENGINE)).toMatchObject({ directory });

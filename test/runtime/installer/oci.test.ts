@@ -4,30 +4,18 @@ import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
 
 import { llamacpp } from "../../../backends/llamacpp/index.ts";
-import { OCI_INDEX, OCI_MANIFEST } from "../../../src/oci/media-types.ts";
 import { Installer } from "../../../src/runtime/installer/installer.ts";
 import type { InstallerDeps } from "../../../src/runtime/installer/installer.ts";
 import type { InstallProgress } from "../../../src/runtime/installer/source.ts";
 import { startFakeRegistry, type FakeRegistry } from "../../fakes/registry.ts";
-import { tar, type MadeEntry } from "../../helpers/tar.ts";
+import { tar } from "../../helpers/tar.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";
+import { addImage, gzip, LAYER, type Layer, layerOf, REPOSITORY, TREE } from "./fake-image.ts";
 import { failureOf } from "./failure-of.ts";
 import { loopbackRemotes } from "./remotes.ts";
 
-const REPOSITORY = "docker/docker-model-backend-llamacpp";
-const TREE = "com.docker.llama-server.native.linux.cpu.amd64";
-const LAYER = "application/vnd.oci.image.layer.v1.tar";
 const ENGINE = "#!/bin/sh\nexit 0\n";
 const oci = { backend: "llama.cpp", gpu: "none", source: "oci" } as const;
-
-const gzip = (entries: readonly MadeEntry[]) =>
-  layerOf(`${LAYER}+gzip`, Bun.gzipSync(tar(entries)));
-const layerOf = (mediaType: string, bytes: Uint8Array) => ({ mediaType, bytes });
-
-interface Layer {
-  readonly mediaType: string;
-  readonly bytes: Uint8Array;
-}
 
 /** Three layers in three packings; the engine in the first two, and some of it taken away by the third. */
 const DOCKER_IMAGE: readonly Layer[] = [
@@ -93,34 +81,6 @@ async function bench(overrides: Partial<InstallerDeps> = {}): Promise<Bench> {
       await directory[Symbol.asyncDispose]();
     },
   };
-}
-
-async function addImage(
-  registry: FakeRegistry,
-  name: string,
-  image: { readonly layers: readonly Layer[]; readonly platforms?: readonly string[] },
-): Promise<string> {
-  const { layers, platforms } = image;
-  const blobs = [];
-  for (const { mediaType, bytes } of layers) {
-    blobs.push({ mediaType, ...(await registry.addBlob(bytes as Uint8Array<ArrayBuffer>)) });
-  }
-  const config = await registry.addBlob(Buffer.from("{}"));
-  const manifest = {
-    schemaVersion: 2,
-    mediaType: OCI_MANIFEST,
-    config: { mediaType: "application/vnd.oci.image.config.v1+json", ...config },
-    layers: blobs,
-  };
-  if (platforms === undefined) return registry.addManifest(name, manifest).digest;
-  const repository = name.slice(0, name.lastIndexOf(":"));
-  const pushed = registry.addManifest(`${repository}:one`, manifest);
-  const manifests = platforms.map((platform) => {
-    const [os, architecture] = platform.split("/");
-    return { mediaType: OCI_MANIFEST, ...pushed, platform: { os, architecture } };
-  });
-  const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests };
-  return registry.addManifest(name, index, OCI_INDEX).digest;
 }
 
 describe("the oci source", () => {

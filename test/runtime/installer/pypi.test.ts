@@ -2,6 +2,7 @@ import { describe, expect } from "bun:test";
 import { chmod, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
+import { llamacpp } from "../../../backends/llamacpp/index.ts";
 import { mlx } from "../../../backends/mlx/index.ts";
 import { AppError } from "../../../src/errors.ts";
 import { Installer, type InstallerDeps } from "../../../src/runtime/installer/installer.ts";
@@ -388,6 +389,38 @@ describe("an environment of the user's own", () => {
     expect(await messageOf(it.install({ version: "1.0" }))).toContain(
       `\`${own}\` has version 0.31.0, not 1.0`,
     );
+  });
+
+  python("pypi: a Python that nobody would look at is refused", async () => {
+    await using it = await bench();
+    const installer = it.installer({ backends: [mlx, llamacpp] });
+    const options = { signal: AbortSignal.timeout(10_000), onProgress: () => undefined };
+    const refusal = (backend: string, source?: string) =>
+      failureOf(installer.install({ backend, gpu: "none", source, python: "/p" }, options));
+
+    expect(await refusal("mlx", "apt")).toMatchObject({
+      code: "usage",
+      message: "cannot install mlx from `apt` with a Python: only pypi takes one",
+    });
+    for (const source of [undefined, "apt"]) {
+      expect(await refusal("llama.cpp", source)).toMatchObject({
+        code: "usage",
+        message: "cannot install llama.cpp with a Python: it does not run in one",
+      });
+    }
+  });
+
+  python("pypi: of one that cannot serve is said how to name another", async () => {
+    await using it = await bench();
+    await using named = await bench({ TUG_MLX_PYTHON: "/nonexistent" });
+    const hint = "Name the `python` of an environment that has `mlx-lm`. ";
+
+    expect(await failureOf(it.install({ python: "/nonexistent" }))).toMatchObject({
+      hint: `${hint}Leave out \`--python\` to have Tug make one.`,
+    });
+    expect(await failureOf(named.install())).toMatchObject({
+      hint: `${hint}Unset TUG_MLX_PYTHON to have Tug make one.`,
+    });
   });
 
   python("pypi: one that cannot serve is refused in a clause", async () => {

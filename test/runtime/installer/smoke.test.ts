@@ -26,6 +26,16 @@ function smoke(behaviour: string, signal = AbortSignal.timeout(20_000)): Promise
 }
 
 describe("smokeTest", () => {
+  test("smoke: an engine has as long as it says that it may need", async () => {
+    const patient = { ...llamacpp, smokeBoundMs: 300 };
+    const options = { model, platform, signal: AbortSignal.timeout(20_000) };
+
+    expect(await failureOf(smokeTest(fakeInstallation("mute"), patient, options))).toHaveProperty(
+      "message",
+      "it was not ready within 0.3 s",
+    );
+  });
+
   test("smoke: an engine that knows the answer passes", async () => {
     expect(await smoke("paris")).toBeUndefined();
   });

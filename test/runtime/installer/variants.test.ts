@@ -74,7 +74,7 @@ describe("availableVariants", () => {
     [LINUX, [GITHUB], ["none", "rocm", "vulkan", "sycl", "cann"]],
     [LINUX, [OCI], ["none", "cuda", "rocm", "vulkan", "musa", "cann"]],
     [LINUX, [PATH, APT], ["none", "vulkan"]],
-    [{ platform: "win32", arch: "x64" }, [GITHUB, APT], ["none", "rocm", "vulkan", "sycl"]],
+    [{ platform: "win32", arch: "x64" }, [GITHUB, APT], ["none", "cuda", "rocm", "vulkan", "sycl"]],
     [{ platform: "win32", arch: "arm64" }, [GITHUB], ["none", "opencl"]],
     [{ platform: "darwin", arch: "arm64" }, [GITHUB], ["metal"]],
     [{ platform: "darwin", arch: "x64" }, [GITHUB], ["none"]],

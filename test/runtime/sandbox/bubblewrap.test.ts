@@ -77,6 +77,12 @@ describe("the command line of bubblewrap", () => {
     ]);
   });
 
+  test("starts where the view says", () => {
+    const view = { readOnly: ["/work"], writable: ["/run/w1"], devices: [], startsIn: "/work" };
+
+    expect(pairs(fake.wrap(["/e/engine"], view), "--chdir")).toEqual(["/work"]);
+  });
+
   test("shows the system to an engine that uses it, whether that is guessed or said", () => {
     expect(seesSystem(fake.wrap(["/opt/llama/llama-server"], NOTHING))).toBe(true);
     expect(seesSystem(fake.wrap(["/e/ld-linux-aarch64.so.1"], NOTHING))).toBe(false);
@@ -97,6 +103,13 @@ describe("the command line of bubblewrap", () => {
     expect(pairs(argv, "--dev-bind-try")).toEqual(["/dev/dri", "/dev/kfd"]);
     expect(pairs(argv, "--ro-bind-try")).toContain("/usr");
     expect(pairs(argv, "--ro-bind-try")).toContain("/sys/devices");
+  });
+
+  test("parts from the network unless it listens on a port, or computes on other machines", () => {
+    expect(fake.wrap(["/e"], NOTHING)).toContain("--unshare-net");
+    for (const way of [{ sharesNetwork: true }, { reachesOthers: true }]) {
+      expect(fake.wrap(["/e"], { ...NOTHING, ...way })).not.toContain("--unshare-net");
+    }
   });
 
   test("removes variables that are not needed, before bwrap itself starts", () => {

@@ -35,6 +35,11 @@ describe("the profile for sandbox-exec", () => {
     ]);
   });
 
+  test("denies nothing of the network where the engine computes on other machines", () => {
+    expect(seatbeltProfile(VIEW)).toContain("(deny network*)");
+    expect(seatbeltProfile({ ...VIEW, reachesOthers: true })).not.toContain("(deny network*)");
+  });
+
   test("names temporary directories by their real paths", () => {
     const profile = seatbeltProfile({ readOnly: ["/varnish"], writable: ["/tmp/w"], devices: [] });
 

@@ -29,12 +29,16 @@ describe("scopes of routes", () => {
     expect(all).toEqual([]);
   });
 
-  test("only the probes need no key", async () => {
+  test("only the probes and pictures whose address nobody guesses need no key", async () => {
     const open = (await withWholeApp(routesOf)).filter(
       ({ method, path }) => requirementOf(method, samplePath(path)) === "public",
     );
 
-    expect(open.map(({ path }) => path).toSorted()).toEqual(["/health/live", "/health/ready"]);
+    expect(open.map(({ path }) => path).toSorted()).toEqual([
+      "/health/live",
+      "/health/ready",
+      "/v1/images/files/:name",
+    ]);
   });
 
   test.each([
@@ -54,6 +58,10 @@ describe("scopes of routes", () => {
     ["DELETE", "/models/me/purge:latest", "models"],
     ["DELETE", "/models/purge", "admin"],
     ["POST", "/models/create", "models"],
+    ["GET", "/v1/images/files/abc.png", "public"],
+    ["GET", "/v1/images/files/a/b", "inference"],
+    ["DELETE", "/v1/images/files/abc.png", "inference"],
+    ["POST", "/v1/images/generations", "inference"],
     ["GET", "/v1/models", "any"],
     ["GET", "/engines/llama.cpp/v1/models/me/m", "any"],
     ["DELETE", "/v1/models/me/m", "models"],
