@@ -52,7 +52,7 @@ function modeArgs(input: ArgsInput, flags: readonly string[]): readonly string[]
 
 /** What decides how much memory it takes. It takes all of its share at once, and keeps it. */
 function sizeArgs(input: ArgsInput, flags: readonly string[]): readonly string[] {
-  const { bundle, settings, gpuShare } = input;
+  const { bundle, settings, gpuShare, cacheBytes } = input;
   const { contextTokens = bundle.contextTokens, parallel } = settings;
   const args: string[] = [];
   // Without it the context is the model's own.
@@ -69,6 +69,8 @@ function sizeArgs(input: ArgsInput, flags: readonly string[]): readonly string[]
     const share = Math.min(Math.max(gpuShare, 0.01), MAX_GPU_SHARE);
     args.push("--gpu-memory-utilization", share.toFixed(3));
   }
+  // On a processor the share would be one of main memory: nine tenths of it, unless said.
+  if (cacheBytes !== undefined && !isSaid) args.push("--kv-cache-memory-bytes", String(cacheBytes));
   return args;
 }
 

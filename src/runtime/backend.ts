@@ -6,12 +6,15 @@
 
 import type { ModelSettings, SettingName } from "../api/settings.ts";
 import type { Bundle, ModelFormat, RunnableModel } from "../store/bundle.ts";
+import type { Gpu, GpuNeeds, Installation, InstallRecipe, Machine } from "./install-recipe.ts";
 import type { ModelTraits } from "../store/model-traits.ts";
 
 /** An engine gets so many requests at a time for each of its slots: one that is served, one that follows at once. */
 export const REQUESTS_A_SLOT = 2;
 
 export type { Bundle, ModelFormat, ModelTraits, RunnableModel };
+export { GPUS } from "./install-recipe.ts";
+export type { Gpu, GpuNeeds, Installation, InstallRecipe, Machine };
 
 /** What a worker was started to do; it is part of the worker's identity. */
 export type Mode = "completion" | "embedding" | "reranking" | "image-generation";
@@ -62,26 +65,6 @@ export interface DraftSettings {
   readonly minProbability?: number | undefined;
 }
 
-/** An engine on this machine. Persisted as `install.json` beside it. */
-export interface Installation {
-  readonly backend: string;
-  readonly version: string;
-  /** cpu, cuda, rocm, vulkan, metal. */
-  readonly variant: string;
-  /** Which source served it: path, github, apt, oci, pypi; config for an engine of config.toml. */
-  readonly source: string;
-  /** The directory that holds it; removing it uninstalls. For `path` the user's own directory, never removed. */
-  readonly directory: string;
-  /** argv prefix: the program and what must precede the engine's own arguments (a loader, say). Absolute paths. */
-  readonly command: readonly string[];
-  /** RFC 3339. */
-  readonly installedAt: string;
-  /** Why it is this variant: `cuda: NVIDIA GeForce RTX 4090 (…)`. Absent where the source has one for all machines. */
-  readonly reason?: string | undefined;
-  /** What it runs with besides its directory, such as the files of a Python that is not its own. Absolute paths. */
-  readonly needs?: readonly string[] | undefined;
-}
-
 export interface ArgsInput {
   readonly bundle: Bundle;
   readonly mode: Mode;
@@ -101,6 +84,8 @@ export interface ArgsInput {
   readonly architecture?: string | undefined;
   /** Of the memory of each GPU what it may take, 0 to 1, for an engine that takes all at once; undefined: its own default. */
   readonly gpuShare?: number | undefined;
+  /** Bytes that keys and values may take in main memory, for an engine that takes all at once and has no GPU. */
+  readonly cacheBytes?: number | undefined;
   /** It will be put to sleep when others need its GPUs: see `Backend.sleep`. */
   readonly sleeps?: boolean | undefined;
   /** Address of the Ray cluster that it computes with. */
@@ -177,101 +162,6 @@ export interface ExitReason {
   readonly hint?: string | undefined;
 }
 
-/** What engines are built for, besides the processor (`none`). */
-export const GPUS = [
-  "none",
-  "cuda",
-  "rocm",
-  "vulkan",
-  "metal",
-  "sycl",
-  "musa",
-  "cann",
-  "opencl",
-] as const;
-
-export type Gpu = (typeof GPUS)[number];
-
-/** What an engine's builds ask of GPUs; what is absent they leave open. */
-export interface GpuNeeds {
-  /** Major version of the CUDA that they are built with: decides the oldest driver. */
-  readonly cuda?: number | undefined;
-  /** The lowest compute capability, such as 7.5. */
-  readonly computeCapability?: number | undefined;
-  /** AMD's names of the chips that they have code for, such as `gfx1100`. */
-  readonly rocmTargets?: readonly string[] | undefined;
-}
-
-/** What each install source needs to know of an engine. A source an engine does not name cannot install it. */
-export interface InstallRecipe {
-  readonly gpuNeeds?: GpuNeeds | undefined;
-  /** It is configured, not installed: what is there, found anew each time. @throws install_failed if it is not there */
-  config?(env: Readonly<Record<string, string | undefined>>): Promise<Installation>;
-  /** The variant of what `config` finds, where finding it runs programs and this does not. */
-  configVariant?(env: Readonly<Record<string, string | undefined>>): Promise<string>;
-  /** Before a start of what is configured: writes what it needs and is not there. @throws install_failed */
-  prepare?(installation: Installation): Promise<void>;
-  /** An executable of the user's own. */
-  readonly path?: {
-    /** Environment variables that name the file or its directory, first set wins. */
-    readonly environment: readonly string[];
-    readonly executable: string;
-  };
-  /** Release assets on GitHub. */
-  readonly github?: {
-    readonly repository: string;
-    /** The tag known to work, installed unless a version is asked for. */
-    readonly version: string;
-    /** Asset file names to try in order, for this machine and variant; empty if there is none. */
-    assets(machine: Machine, gpu: Gpu, version: string): readonly string[];
-    /** Further assets that one needs, unpacked beside the program. */
-    companions?(asset: string): readonly string[];
-    readonly executable: string;
-  };
-  /** A directory in a container image. */
-  readonly oci?: {
-    /** As in references, without a tag. */
-    readonly repository: string;
-    /** The tag for a variant; null if there is none for this machine. @param version undefined: the newest */
-    tag(machine: Machine, gpu: Gpu, version: string | undefined): string | null;
-    /** Name of the directory in the image that holds `bin` and `lib` for this machine and variant. */
-    tree(machine: Machine, gpu: Gpu): string;
-    /** Names of the program, without a system's extension, best first. */
-    readonly executables: readonly string[];
-    /** The environment variable that names another image. */
-    readonly environment: string;
-  };
-  /** Debian packages, unpacked into one flat directory. */
-  readonly apt?: {
-    packages(gpu: Gpu): readonly string[];
-    /** What comes along where the archive has it. */
-    extras?(gpu: Gpu): readonly string[];
-    /** The suite to fall back to where the host's own suites lack `mainPackage`. */
-    readonly suite: string;
-    readonly mainPackage: string;
-    /** Globs (relative to the unpacked tree) of the files that go into the flat directory. */
-    readonly files: readonly string[];
-    readonly executable: string;
-  };
-  /** Packages of PyPI, in an environment of their own. */
-  readonly pypi?: {
-    /** The distribution whose version counts, such as `mlx-lm`. */
-    readonly package: string;
-    /** What it must be able to import, such as `mlx_lm`. */
-    readonly module: string;
-    /** The locked version. */
-    readonly version: string;
-    /** Versions of Python that the lock was made for (PEP 440), such as `>=3.10,<3.15`. */
-    readonly python: string;
-    /** Locked requirements, each with its hashes (pip's format); undefined if there are none for it. */
-    requirements(machine: Machine, gpu: Gpu): string | undefined;
-    /** Program that starts it, which gets the engine's arguments; it lies beside the environment. */
-    readonly launcher: string;
-    /** Environment variables that name the `python` of an environment of the user's own, first set wins. */
-    readonly environment: readonly string[];
-  };
-}
-
 /** What an engine that takes GPUs whole has there besides weights and cache. */
 export interface ReservingGpus {
   /** Bytes on each: the driver's context, libraries, captured graphs. */
@@ -306,11 +196,6 @@ export interface RpcSupport {
   explainExit(facts: ExitFacts): ExitReason;
   /** Flags name the devices that it may use, and no server's is among them. */
   avoids(flags: readonly string[]): boolean;
-}
-
-export interface Machine {
-  readonly platform: NodeJS.Platform;
-  readonly arch: NodeJS.Architecture;
 }
 
 export interface Backend {

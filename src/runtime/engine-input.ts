@@ -16,7 +16,7 @@ export interface InputFacts {
 }
 
 export function toArgsInput(plan: WorkerPlan, facts: InputFacts): ArgsInput {
-  const { model, mode, architecture, gpuShare, asleep, cluster } = plan;
+  const { model, mode, architecture, gpuShare, cacheBytes, asleep, cluster } = plan;
   const { bundle, draft, installation, ...place } = facts;
   return {
     ...place,
@@ -27,6 +27,7 @@ export function toArgsInput(plan: WorkerPlan, facts: InputFacts): ArgsInput {
     variant: installation?.variant,
     architecture,
     gpuShare,
+    cacheBytes,
     sleeps: asleep !== undefined,
     cluster,
   };

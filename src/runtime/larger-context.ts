@@ -28,8 +28,8 @@ export function onLargerContext(
     .toSorted((one, other) => contextOf(one) - contextOf(other));
   const [host] = fitting;
   if (host === undefined) return plan;
-  const { settings, demand, ledgerKey, advice, gpuShare, asleep } = host;
-  return { ...plan, settings, demand, ledgerKey, advice, gpuShare, asleep };
+  const { settings, demand, ledgerKey, advice, gpuShare, cacheBytes, asleep } = host;
+  return { ...plan, settings, demand, ledgerKey, advice, gpuShare, cacheBytes, asleep };
 }
 
 // --- internal ---

@@ -222,6 +222,7 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
     ? undefined
     : await advise(sources, { model, budget, largestContext, contextTokens: context.value });
   const keepAlive = toKeepAlive(resolved.effective, sources.config);
+  const need = { ...parts, run: facts.run, byPurpose, estimate, demand };
   const plan: WorkerPlan = {
     model,
     backend: backend.name,
@@ -236,7 +237,7 @@ async function compose(sources: PlanSources, parts: Parts): Promise<Examination>
     explained: explain(parts, { context, keepAlive, config: sources.config }),
     isUsual: resolved.isUsual,
     takesLargerContext: resolved.takesLargerContext,
-    ...toEngineFacts({ ...parts, run: facts.run, estimate, demand, clusters: sources.clusters }),
+    ...toEngineFacts(need, sources.clusters),
     servedModel: backend.servedModel,
     enginePaths: backend.paths,
     engineFields: backend.fields,

@@ -20,22 +20,25 @@ export interface EngineNeed {
   readonly backend: Backend;
   readonly shape: ModelShape | undefined;
   readonly resolved: { readonly memory: FlagMemory };
-  readonly run: Pick<RunShape, "reservation">;
+  readonly run: Pick<RunShape, "reservation" | "contextTokens">;
+  /** Bytes of the estimate. */
+  readonly byPurpose: Readonly<Record<string, number>>;
   readonly estimate: Demand;
   readonly demand: Demand;
-  /** Addresses of the Ray clusters that config.toml names, by engine. */
-  readonly clusters: ReadonlyMap<string, string> | undefined;
 }
 
+/** @param clusters addresses of the Ray clusters that config.toml names, by engine */
 export function toEngineFacts(
   need: EngineNeed,
-): Pick<WorkerPlan, "architecture" | "gpuShare" | "asleep" | "cluster"> {
-  const { backend, shape, run, estimate, clusters } = need;
+  clusters: ReadonlyMap<string, string> | undefined,
+): Pick<WorkerPlan, "architecture" | "gpuShare" | "cacheBytes" | "asleep" | "cluster"> {
+  const { backend, shape, run, estimate } = need;
   const cluster = backend.joinsCluster === true ? clusters?.get(backend.name) : undefined;
   const { reservation } = run;
   return {
     architecture: shape?.architecture ?? undefined,
     gpuShare: reservation && shareOf(estimate, reservation),
+    cacheBytes: reservation === undefined ? toCacheBytes(need) : undefined,
     // Of other machines nobody here knows what they hold.
     asleep: cluster === undefined ? toAsleep(need) : undefined,
     cluster,
@@ -43,6 +46,18 @@ export function toEngineFacts(
 }
 
 // --- internal ---
+
+/** Blocks of the cache hold so many tokens on a processor, and one is never used (vLLM: `--block-size`). */
+const BLOCK_TOKENS = 128;
+/** Of the cache: what rounding loses. */
+const SLACK = 0.05;
+
+/** Undefined if nobody knows how much the tokens of the context take. */
+function toCacheBytes({ backend, run, byPurpose }: EngineNeed): number | undefined {
+  const cache = byPurpose["cache"] ?? 0;
+  if (backend.reservesGpus === undefined || cache === 0) return undefined;
+  return Math.ceil(cache * (1 + SLACK + (2 * BLOCK_TOKENS) / run.contextTokens));
+}
 
 /** Of an environment of the user's own nobody knows what it is built for: it uses the GPUs that there are. */
 async function readAnyGpus(

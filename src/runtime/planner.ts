@@ -51,6 +51,8 @@ export interface WorkerPlan {
   readonly architecture?: string | undefined;
   /** Of each of `settings.devices`, what the engine takes when it starts, 0 to 1. By the estimate: a peak would grow. */
   readonly gpuShare?: number | undefined;
+  /** `ArgsInput.cacheBytes`. */
+  readonly cacheBytes?: number | undefined;
   /** What it holds while it sleeps; undefined: it is ended instead. */
   readonly asleep?: Demand | undefined;
   /** Address of the Ray cluster that it computes with. */

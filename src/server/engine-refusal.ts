@@ -20,9 +20,17 @@ const OUT_OF_MEMORY = /\bbad_alloc\b|\bout of memory\b/i;
 const REQUESTS_FAULT =
   /^Failed to parse (?:tools|messages)|^Missing |input is not supported|json\.exception|make GET request|^Failed to (?:load|decode|process) (?:image|audio|video|media)|^Invalid /i;
 const NO_MEDIA = /^(image|audio|video) input is not supported/;
-/** Inputs of embeddings must fit into one batch. */
-const TOO_LONG =
-  /\((\d+) tokens\) (?:exceeds the available context size |is too large to process\b[^(]{0,200})\((?:current batch size: )?(\d+)(?: tokens)?\)/;
+/**
+ * Of llama-server, whose inputs of embeddings must fit into one batch; of vLLM, which counts no further than it has to;
+ * of SGLang.
+ */
+const TOO_LONG = [
+  /\((?<prompt>\d+) tokens\) (?:exceeds the available context size |is too large to process\b[^(]{0,200})\((?:current batch size: )?(?<context>\d+)(?: tokens)?\)/,
+  /maximum context length is (?<context>\d+) tokens\. However, (?:your prompt contains|your request has|you requested) (?:at least )?(?<prompt>\d+) /,
+  /input \((?<prompt>\d+) tokens\) is longer than the model's context length \((?<context>\d+) tokens\)/,
+];
+/** vLLM's, of a model whose family Tug does not know. */
+const NO_TOOL_PARSER = /--tool-call-parser to be set/;
 const NO_POOLING = /^Pooling type 'none'/;
 /** C++'s, of a vocabulary that is looked into beyond its end. */
 const NO_TOKEN = /_M_range_check/;
@@ -59,7 +67,10 @@ export function toRefusal(
   const message = typeof said === "string" ? said : undefined;
   const sizes = findSizes(error, message);
   if (sizes !== undefined) throw tooLong(sizes, modelName);
-  const known = inability(status, message, modelName) ?? unsuitedModel(message, modelName);
+  const known =
+    inability(status, message, modelName) ??
+    unparsedTools(message, modelName) ??
+    unsuitedModel(message, modelName);
   if (known !== undefined) throw known;
   if (body === undefined) {
     const inText = inWords(status, bytes, modelName);
@@ -78,6 +89,15 @@ function refusalOf(
 ): Refusal {
   const status = said >= 500 && REQUESTS_FAULT.test(message) ? 400 : said;
   return { status, body: dialect.refusalBody?.(status, message) ?? body };
+}
+
+function unparsedTools(message: string | undefined, modelName: string): AppError | undefined {
+  if (message === undefined || !NO_TOOL_PARSER.test(message)) return undefined;
+  const reason = "its engine does not know how the model calls tools";
+  return new AppError("invalid_request", `cannot answer with \`${modelName}\`: ${reason}`, {
+    hint: "Name its parser, such as `tug configure MODEL -- --tool-call-parser hermes`, or ask without tools.",
+    details: { param: "tools" },
+  });
 }
 
 /** For models of which nothing was known before they were loaded. */
@@ -124,11 +144,11 @@ function findSizes(
   error: Readonly<Record<string, unknown>> | undefined,
   message = "",
 ): Sizes | undefined {
-  const found = TOO_LONG.exec(message);
-  if (error?.["type"] !== "exceed_context_size_error" && found === null) return undefined;
+  const found = TOO_LONG.map((pattern) => pattern.exec(message)?.groups).find(Boolean);
+  if (error?.["type"] !== "exceed_context_size_error" && found === undefined) return undefined;
   return {
-    promptTokens: Number(error?.["n_prompt_tokens"] ?? found?.[1]),
-    contextTokens: Number(error?.["n_ctx"] ?? found?.[2]),
+    promptTokens: Number(error?.["n_prompt_tokens"] ?? found?.["prompt"]),
+    contextTokens: Number(error?.["n_ctx"] ?? found?.["context"]),
   };
 }
 

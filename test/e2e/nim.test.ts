@@ -49,6 +49,8 @@ testIf(isLinux, "containers need Linux")(
     expect(engines.stdout).toContain("nim");
     expect(await readFile(asked, "utf8")).toBe("docker\npodman\n");
   },
+  // The first test that needs an engine may have to install it.
+  240_000,
 );
 
 describeIf(PROBLEM === undefined, PROBLEM ?? "")("nim", () => {

@@ -171,6 +171,20 @@ describe("a plan for engines that take GPUs whole", () => {
     expect(command).not.toContain("--enable-sleep-mode");
   });
 
+  test("plan: without a GPU the cache is told, which would be nine tenths of main memory", async () => {
+    const bytesFor = async (tokens: number): Promise<number> => {
+      const { command } = await examined({ gpus: [], request: { context_size: tokens } });
+      return Number(after(command, "--kv-cache-memory-bytes"));
+    };
+    const [small, large] = [await bytesFor(4096), await bytesFor(8192)];
+    const onGpu = await examined({ request: { context_size: 4096 } });
+
+    // Twice the tokens, and the same rounding.
+    expect(large / small).toBeGreaterThan(1.9);
+    expect(large / small).toBeLessThan(2);
+    expect(onGpu.command).not.toContain("--kv-cache-memory-bytes");
+  });
+
   test("plan: vLLM can sleep, with its weights in main memory; not if flags say so, and SGLang cannot", async () => {
     const awake = { runtime_flags: ["--no-enable-sleep-mode"] };
     const { plan, command } = await examined({});

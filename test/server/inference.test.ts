@@ -445,6 +445,31 @@ describe("what an engine refuses", () => {
     },
   );
 
+  test.each([
+    "This model's maximum context length is 256 tokens. However, your prompt contains at least 1209 input tokens, which exceeds this limit even without any output tokens.",
+    "This model's maximum context length is 256 tokens. However, you requested 1209 tokens (1200 in the messages, 9 in the completion).",
+    "The input (1209 tokens) is longer than the model's context length (256 tokens).",
+  ])("inference: so is what other engines say: %s", async (message) => {
+    await using it = await setUp((exchange) => exchange.json(400, { error: { message } }));
+
+    expect(await (await it.post({ stream: false })).json()).toMatchObject({
+      error: {
+        code: "context_length_exceeded",
+        details: { prompt_tokens: 1209, context_tokens: 256 },
+      },
+    });
+  });
+
+  test("inference: an engine that has not been told how tools are called is told by its owner", async () => {
+    const message =
+      '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set';
+    await using it = await setUp((exchange) => exchange.json(400, { error: { message } }));
+
+    expect(await (await it.post({ stream: false })).json()).toMatchObject({
+      error: { param: "tools", hint: expect.stringContaining("-- --tool-call-parser hermes") },
+    });
+  });
+
   test("inference: an older engine gives the numbers in its sentence only", async () => {
     const { message } = TOO_LONG.error;
     await using it = await setUp((exchange) => exchange.json(400, { error: { message } }));

@@ -49,6 +49,9 @@ const SYSTEM =
   "/nix/store /gnu/store /run/opengl-driver /run/current-system/sw/lib " +
   "/etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/alternatives /etc/OpenCL /etc/vulkan /etc/nvidia";
 
+/** What programs read to place their threads, and vLLM's on a processor refuses to start without. */
+const PROCESSOR_FACTS = "/sys/devices/system/cpu /sys/devices/system/node";
+
 /** What drivers read to find their devices. */
 const DEVICE_FACTS = "/sys/bus /sys/class /sys/dev /sys/devices /sys/module /sys/kernel/mm";
 
@@ -89,7 +92,7 @@ function bubblewrapArgs(command: readonly string[], view: SandboxView): readonly
   const usesDevices = devices.length > 0;
   const needsSystem = view.needsSystem ?? !isLoader(command[0] ?? "");
   const shown = [
-    ...(needsSystem || usesDevices ? SYSTEM.split(" ") : []),
+    ...(needsSystem || usesDevices ? `${SYSTEM} ${PROCESSOR_FACTS}`.split(" ") : []),
     ...(usesDevices ? DEVICE_FACTS.split(" ") : []),
     ...readOnly,
   ];

@@ -184,6 +184,16 @@ describe("vllm.args", () => {
     ]);
   });
 
+  test("args: on a processor it takes its cache, unless flags say how much", () => {
+    const runtimeFlags = ["--gpu-memory-utilization", "0.3"];
+
+    expect(settled({ cacheBytes: 5_000_000 }).slice(2)).toEqual([
+      "--kv-cache-memory-bytes",
+      "5000000",
+    ]);
+    expect(settled({ cacheBytes: 5, settings: { runtimeFlags } }).slice(2)).toEqual(runtimeFlags);
+  });
+
   test("args: a cluster finds its own addresses", () => {
     const runtimeFlags = ["--distributed-executor-backend", "ray", "-tp", "8"];
     const { env } = vllm.args(input({ settings: { runtimeFlags } }));
