@@ -12,7 +12,7 @@ import { runCommand } from "./command.ts";
 import { askPython, pythonIn } from "./own-python.ts";
 import { DIRECTORY, report, variantOf } from "./source.ts";
 import type { EnginePlan, InstallSource, SourceContext, SourceRequest } from "./source.ts";
-import { findUv, indexVariables } from "./uv.ts";
+import { certificateVariables, findUv, indexVariables } from "./uv.ts";
 
 /** Gigabytes over a slow line; uv gives up by itself where nothing comes. */
 const INSTALL_BOUND_MS = 6 * 3_600_000;
@@ -255,6 +255,7 @@ async function runUv(uv: string, args: readonly string[], { context, ...options 
     cwd: cacheDirectory,
     complaintIn: uvComplaint,
     env: {
+      ...certificateVariables(),
       ...env,
       ...NOT_MEANT,
       ...indexVariables(env),

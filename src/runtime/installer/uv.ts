@@ -2,6 +2,7 @@
  * uv, which makes Python environments: the user's own if it is not too old, else its wheel from the package index,
  * unpacked into the cache.
  */
+import { existsSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 
@@ -19,6 +20,13 @@ import pinned from "./uv.json" with { type: "json" };
 const DEFAULT_INDEX = "https://pypi.org/simple";
 /** Set by whoever has an index of their own; the first that is set wins: uv's before pip's. */
 const INDEX_VARIABLES = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"];
+/** Of Debian, Fedora, SUSE and Alpine. */
+const SYSTEM_CERTIFICATES = [
+  "/etc/ssl/certs/ca-certificates.crt",
+  "/etc/pki/tls/certs/ca-bundle.crt",
+  "/etc/ssl/ca-bundle.pem",
+  "/etc/ssl/cert.pem",
+];
 /** An index that does not answer must not hold up the next source. */
 const LOOKUP_TIMEOUT_MS = 10_000;
 /** uv's own page has two megabytes: it lists all versions. */
@@ -82,6 +90,17 @@ export function indexVariables(
 ): Readonly<Record<string, string>> {
   const url = indexFrom(env);
   return url === undefined ? {} : { UV_DEFAULT_INDEX: url };
+}
+
+/**
+ * uv trusts authorities of its own unless it is told to trust the system's, as Tug does: a company's are only there. Not
+ * where the system has none, as in small containers; SSL_CERT_FILE holds either way.
+ */
+export function certificateVariables(
+  platform: NodeJS.Platform = process.platform,
+): Readonly<Record<string, string>> {
+  const hasOwn = platform !== "linux" || SYSTEM_CERTIFICATES.some((path) => existsSync(path));
+  return hasOwn ? { UV_SYSTEM_CERTS: "1", UV_NATIVE_TLS: "1" } : {};
 }
 
 /** The address, maybe a relative one, of the file of that name on a package's page, which is JSON or HTML. */

@@ -8,6 +8,7 @@ import { AppError } from "../../../src/errors.ts";
 import { Installer, type InstallerDeps } from "../../../src/runtime/installer/installer.ts";
 import type { EngineRequest } from "../../../src/runtime/installer/installer.ts";
 import type { InstallProgress } from "../../../src/runtime/installer/source.ts";
+import { certificateVariables } from "../../../src/runtime/installer/uv.ts";
 import { eventually } from "../../helpers/eventually.ts";
 import { processesNaming } from "../../helpers/processes.ts";
 import { tempDir } from "../../helpers/temp-dir.ts";
@@ -190,13 +191,16 @@ describe("an environment of its own", () => {
       /^pip install --python \S+\/environment\/bin\/python --require-hashes --no-deps --only-binary :all: --compile-bytecode -r \S+\/requirements\.txt$/,
     );
     const variables = (await readFile(join(it.bin, "variables"), "utf8")).trim().split("\n");
-    expect(variables.toSorted()).toEqual([
-      `UV_CACHE_DIR=${it.cache}/uv-cache/mlx`,
-      "UV_HTTP_TIMEOUT=60",
-      "UV_NO_CONFIG=1",
-      "UV_NO_PROGRESS=1",
-      `UV_PYTHON_INSTALL_DIR=${it.root}/.python`,
-    ]);
+    expect(variables.toSorted()).toEqual(
+      [
+        `UV_CACHE_DIR=${it.cache}/uv-cache/mlx`,
+        "UV_HTTP_TIMEOUT=60",
+        "UV_NO_CONFIG=1",
+        "UV_NO_PROGRESS=1",
+        `UV_PYTHON_INSTALL_DIR=${it.root}/.python`,
+        ...Object.entries(certificateVariables()).map(([name, value]) => `${name}=${value}`),
+      ].toSorted(),
+    );
   });
 
   python("pypi: progress counts what uv names, and the cache goes at the end", async () => {
