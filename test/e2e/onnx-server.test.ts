@@ -113,16 +113,15 @@ describeIf(PYTHON_PROBLEM === undefined, PYTHON_PROBLEM ?? "")("the server of ON
     });
     const send = (path: string, init: RequestInit) =>
       fetch(`http://engine${path}`, { unix: socket, keepalive: false, ...init });
-    // There is a file a moment before anybody listens.
-    const ready = eventually(async () => (await send("/health", {})).ok);
     const said = (): string => Buffer.concat(output).toString();
-    await Promise.race([ready, child.exited.then(() => Promise.reject(new Error(said())))]).catch(
-      async (error: unknown) => {
-        await ready.catch(() => undefined);
-        await directory[Symbol.asyncDispose]();
-        throw error;
-      },
-    );
+    let hasEnded = false;
+    void child.exited.then(() => (hasEnded = true));
+    // There is a file a moment before anybody listens.
+    await eventually(async () => hasEnded || (await send("/health", {})).ok);
+    if (hasEnded) {
+      await directory[Symbol.asyncDispose]();
+      throw new Error(said());
+    }
     return {
       process: child,
       home: user,
